@@ -1,0 +1,134 @@
+"""Networks with a leading members axis: many networks of one shape, side by side in the same tensors.
+
+A member is one network. Everything a network computes carries the members axis first, so that training
+sixteen seeds is one batched matrix product a layer, on a CPU or a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ._checks import check_count
+from .initialization import Initialization, get_initialization
+
+
+@dataclass(frozen=True)
+class FCN:
+    """Fully connected ReLU networks of eq. (2): f(x) = (1/α) W_L φ(W_{L−1} ⋯ φ(W_1 x)), without biases.
+
+    `weights` holds W_1 … W_L, each transposed and with the members axis in front: (members, fan_in, fan_out),
+    so that a layer is ``h @ W``. `seeds` are the initialization seeds, one a member.
+    """
+
+    weights: tuple[Tensor, ...]
+    seeds: tuple[int, ...]
+    alpha: float = 1.0
+
+    @property
+    def members(self) -> int:
+        return self.weights[0].shape[0]
+
+    @property
+    def inputs(self) -> int:
+        return self.weights[0].shape[1]
+
+    @property
+    def outputs(self) -> int:
+        return self.weights[-1].shape[2]
+
+    @property
+    def width(self) -> int:
+        return self.weights[0].shape[2]
+
+    @property
+    def depth(self) -> int:
+        """L, the number of weight matrices."""
+        return len(self.weights)
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weights[0].dtype
+
+    def with_weights(self, weights: Sequence[Tensor]) -> FCN:
+        """The same networks with other weights."""
+        return replace(self, weights=tuple(weights))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs f(x): (members, batch, outputs), for x of shape (batch, inputs) or (members, batch, inputs)."""
+        h = x
+        for weight in self.weights[:-1]:
+            h = torch.relu(h @ weight)
+        return h @ self.weights[-1] / self.alpha
+
+    def jvp(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """f(x) and J(x) δ, each (members, batch, outputs), in one forward pass and without a Jacobian.
+
+        Carries v_0 = δ, v_l = D_l W_l v_{l−1} beside h_l = D_l W_l h_{l−1}, with D_l = diag(1{W_l h_{l−1} ≥ 0})
+        (Definition 2). x and delta: (batch, inputs) or (members, batch, inputs).
+        """
+        h, v = x, delta
+        for weight in self.weights[:-1]:
+            before = h @ weight
+            active = before >= 0
+            h, v = before * active, (v @ weight) * active
+        last = self.weights[-1] / self.alpha
+        return h @ last, v @ last
+
+
+def fully_connected(
+    init: str | Initialization,
+    *,
+    inputs: int,
+    width: int,
+    depth: int,
+    outputs: int,
+    seeds: Sequence[int] = (0,),
+    device: str | torch.device = "auto",
+    dtype: torch.dtype = torch.float32,
+) -> FCN:
+    """Fully connected networks at initialization (eq. (2), Table 1), one member for each seed.
+
+    Weights are drawn on the CPU, in double precision, from one generator a seed: a seed gives the same
+    member in any company, on any device. `device` is "auto" (CUDA, else MPS, else CPU) or a torch device.
+
+    Raises ValueError for an unknown init or device, or a size out of range (inputs, width, outputs ≥ 1, depth ≥ 2).
+    """
+    rule = get_initialization(init)
+    inputs, width, outputs = check_count("inputs", inputs), check_count("width", width), check_count("outputs", outputs)
+    depth = check_count("depth", depth, least=2)
+    if not seeds:
+        raise ValueError("seeds must hold at least one whole number, not none.")
+    seeds = tuple(check_count("seeds", seed, least=0) for seed in seeds)
+    place = resolve_device(device)
+
+    scales = rule.scales(inputs=inputs, width=width, depth=depth, outputs=outputs)
+    betas = [float(scales.beta_first), *[float(scales.beta)] * (depth - 2), float(scales.beta_last)]
+    sizes = [inputs, *[width] * (depth - 1), outputs]
+    weights = [torch.empty(len(seeds), fan_in, fan_out, dtype=dtype) for fan_in, fan_out in zip(sizes, sizes[1:], strict=False)]
+    for member, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        for weight, beta in zip(weights, betas, strict=True):
+            weight[member] = beta * torch.randn(weight.shape[1:], generator=generator, dtype=torch.float64)
+    return FCN(tuple(weight.to(place) for weight in weights), seeds, float(scales.alpha))
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The torch device: "auto" is CUDA if there is one, else MPS, else CPU. Raises ValueError if it cannot be used here."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise ValueError(f'device must be "auto" or a torch device that this machine has, not {device!r}.') from error
+    return place

@@ -1,0 +1,185 @@
+"""Perturbation stability (Definitions 1 and 3), the other metrics of §3.2, and the lazy training ratio (§5.2).
+
+Larger perturbation stability means *less* robust on average. P is linear in the radius ε, so it is
+always given per unit radius, P/ε. Networks are `FCN` values; results have one value a member.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import theory
+from ._checks import check_count, check_real
+from .networks import FCN
+
+
+class Stability(NamedTuple):
+    """P/ε and its standard error over the inputs; each of shape (members,), or () for a torch module.
+
+    The error is that of one network's average over inputs and perturbations. How far networks of different
+    seeds lie apart is another matter, and is computed from the values of several members.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+
+
+def uniform_in_ball(shape: tuple[int, ...], *, radius: float, seed: int) -> Tensor:
+    """Vectors uniform in the ℓ2 ball of that radius in R^d: a tensor of `shape` = (…, d), float64, on the CPU.
+
+    A Gaussian direction times radius · U^(1/d). Raises ValueError for a radius that is not above 0.
+    """
+    radius = check_real("radius", radius, exclusive=True)
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(shape, generator=generator, dtype=torch.float64)
+    length = torch.rand((*shape[:-1], 1), generator=generator, dtype=torch.float64) ** (1 / shape[-1])
+    return radius * length * direction / direction.norm(dim=-1, keepdim=True)
+
+
+def perturbation_stability(network: FCN | nn.Module, x: Tensor, *, seed: int = 0) -> Stability:
+    """P/ε = E‖J(x) δ‖ / ε (Definitions 1 and 3), averaged over the inputs x, with its standard error.
+
+    network: an `FCN`, or *any* torch module that maps a batch to a batch (it is measured in evaluation mode).
+    x: (batch, …) inputs, on the network's device. One δ an input, uniform in the unit ball and fixed by `seed`,
+    is carried forward beside the input. With one output the average over δ is known, so none is drawn:
+    E‖J δ‖ = ‖J‖ · d/(d+1) · E|u_1| (`theory.mean_absolute_projection`). P here is one network's own;
+    average over members for the expectation over W that Definition 1 takes.
+
+    The book's convention for x: the first 1,000 test inputs (`Dataset.probe`).
+    """
+    if not torch.isfinite(x).all():
+        raise ValueError("x must hold finite numbers only, but it has NaN or infinite entries.")
+    if len(x) < 2:
+        raise ValueError(f"x must hold at least 2 inputs, for a standard error, not {len(x)}.")
+    if isinstance(network, FCN):
+        _check_inputs(network, x)
+        lengths = _lengths_of_members(network, x, seed)
+    else:
+        lengths = _lengths_of_module(network, x, seed)
+    return Stability(lengths.mean(-1), lengths.std(-1) / math.sqrt(len(x)))
+
+
+def _lengths_of_members(network: FCN, x: Tensor, seed: int) -> Tensor:
+    """‖J(x) δ‖ (or its mean over δ, where that is known) for every member and input: (members, batch)."""
+    if network.outputs == 1:
+        return jacobian(network, x).flatten(2).norm(dim=-1) * _mean_projection(network.inputs)
+    with torch.no_grad():
+        return network.jvp(x, _perturbations_like(x, seed))[1].norm(dim=-1)
+
+
+def _lengths_of_module(module: nn.Module, x: Tensor, seed: int) -> Tensor:
+    """The same for a torch module: (batch,)."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            sizes = module(x[:1]).flatten(1).shape[1]
+        if sizes == 1:
+            variable = x.detach().clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(module(variable).sum(), variable)
+            return gradient.flatten(1).norm(dim=1) * _mean_projection(x[0].numel())
+        with torch.no_grad():
+            moved: Tensor = torch.func.jvp(module, (x,), (_perturbations_like(x, seed),))[1]
+        return moved.flatten(1).norm(dim=1)
+    finally:
+        module.train(was_training)
+
+
+def _perturbations_like(x: Tensor, seed: int) -> Tensor:
+    return uniform_in_ball((len(x), x[0].numel()), radius=1.0, seed=seed).to(x).reshape(x.shape)
+
+
+def _mean_projection(dimension: int) -> float:
+    return float(theory.mean_ball_radius(dimension) * theory.mean_absolute_projection(dimension))
+
+
+def lazy_ratio(network: FCN, initial: FCN) -> Tensor:
+    """κ = Σ_l ‖W_l − W_l(0)‖_F / Σ_l ‖W_l(0)‖_F, one value a member (§5.2). Small is lazy."""
+    moved = sum(torch.linalg.matrix_norm(now - then) for now, then in zip(network.weights, initial.weights, strict=True))
+    return torch.as_tensor(moved / sum(torch.linalg.matrix_norm(then) for then in initial.weights))
+
+
+def jacobian(network: FCN, x: Tensor) -> Tensor:
+    """J(x) = ∂f/∂x by reverse mode: (members, batch, outputs, inputs), for x of shape (batch, inputs)."""
+    variable = x.detach().expand(network.members, *x.shape).clone().requires_grad_()
+    f = network(variable)
+    rows = [torch.autograd.grad(f[..., k].sum(), variable, retain_graph=True)[0] for k in range(network.outputs)]
+    return torch.stack(rows, dim=2)
+
+
+def local_lipschitz(network: FCN, x: Tensor) -> Tensor:
+    """max over the inputs x of the spectral norm ‖J(x)‖_2: the network's Lipschitz constant near the data (§3.2).
+
+    x: (batch, inputs). Returns (members,).
+    """
+    _check_inputs(network, x)
+    return torch.linalg.matrix_norm(jacobian(network, x), ord=2).amax(dim=-1)
+
+
+def lipschitz_bound(network: FCN) -> Tensor:
+    """Π_l ‖W_l‖_2 / α: a Lipschitz constant that holds everywhere, and is far from tight (§3.2). Returns (members,)."""
+    bound = torch.ones(network.members, device=network.device, dtype=network.dtype)
+    for weight in network.weights:
+        bound = bound * torch.linalg.matrix_norm(weight, ord=2)
+    return bound / network.alpha
+
+
+def attack(network: FCN, x: Tensor, y: Tensor, *, radius: float, steps: int = 20) -> Tensor:
+    """Inputs perturbed to raise the cross-entropy within an ℓ2 ball: projected gradient ascent (Madry et al., 2018).
+
+    x: (batch, inputs), y: (batch,) class numbers, radius > 0. Each of the `steps` moves every input by
+    2.5 · radius / steps along its normalized gradient, then back into its ball. Starts from x itself.
+    Returns (members, batch, inputs). Pixel bounds are not enforced: the ball is the whole constraint, as in Definition 1.
+    """
+    _check_inputs(network, x)
+    radius = check_real("radius", radius, exclusive=True)
+    check_count("steps", steps)
+    center = x.detach().expand(network.members, *x.shape)
+    delta = torch.zeros_like(center)
+    for _ in range(steps):
+        variable = (center + delta).requires_grad_()
+        (gradient,) = torch.autograd.grad(cross_entropy(network(variable), y).sum(), variable)
+        delta = delta + 2.5 * radius / steps * F.normalize(gradient, dim=-1)
+        delta = delta * (radius / delta.norm(dim=-1, keepdim=True).clamp_min(radius))
+    return center + delta
+
+
+def worst_case_loss(network: FCN, x: Tensor, y: Tensor, *, radius: float, steps: int = 20) -> Tensor:
+    """Mean cross-entropy at the inputs that `attack` finds (Madry et al., 2018). Returns (members,)."""
+    with torch.no_grad():
+        return cross_entropy(network(attack(network, x, y, radius=radius, steps=steps)), y).mean(dim=-1)
+
+
+def error_under_attack(network: FCN, x: Tensor, y: Tensor, *, radius: float, steps: int = 20) -> Tensor:
+    """Fraction of the inputs that `attack` makes the network misclassify (Schmidt et al., 2018). Returns (members,)."""
+    with torch.no_grad():
+        predicted = network(attack(network, x, y, radius=radius, steps=steps)).argmax(dim=-1)
+    return (predicted != y).to(x.dtype).mean(dim=-1)
+
+
+def probabilistic_robustness(network: FCN, x: Tensor, *, radius: float, samples: int = 20, seed: int = 0) -> Tensor:
+    """How often a δ uniform in the ball leaves the predicted label as it is (after Robey et al., 2022). Returns (members,)."""
+    _check_inputs(network, x)
+    check_count("samples", samples)
+    with torch.no_grad():
+        label = network(x).argmax(dim=-1)
+        kept = torch.zeros_like(label)
+        for sample in range(samples):
+            delta = uniform_in_ball(tuple(x.shape), radius=radius, seed=seed + sample).to(x)
+            kept = kept + (network(x + delta).argmax(dim=-1) == label)
+    return kept.to(x.dtype).mean(dim=-1) / samples
+
+
+def cross_entropy(f: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of every member on every input: (members, batch), for outputs f (members, batch, outputs) and classes y (batch,)."""
+    return F.cross_entropy(f.flatten(0, 1), y.repeat(len(f)), reduction="none").unflatten(0, f.shape[:2])
+
+
+def _check_inputs(network: FCN, x: Tensor) -> None:
+    if x.ndim != 2 or x.shape[1] != network.inputs:
+        raise ValueError(f"x must have shape (batch, {network.inputs}) to fit the network, not {tuple(x.shape)}.")
