@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -112,7 +113,7 @@ def fully_connected(
     scales = rule.scales(inputs=inputs, width=width, depth=depth, outputs=outputs)
     betas = [float(scales.beta_first), *[float(scales.beta)] * (depth - 2), float(scales.beta_last)]
     sizes = [inputs, *[width] * (depth - 1), outputs]
-    weights = [torch.empty(len(seeds), fan_in, fan_out, dtype=dtype) for fan_in, fan_out in zip(sizes, sizes[1:], strict=False)]
+    weights = [torch.empty(len(seeds), fan_in, fan_out, dtype=dtype) for fan_in, fan_out in pairwise(sizes)]
     for member, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(seed)
         for weight, beta in zip(weights, betas, strict=True):

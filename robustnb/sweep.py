@@ -8,6 +8,7 @@ The *atlas* (`book/atlas/`) holds such tables, each a CSV with a JSON card. To m
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -128,6 +129,7 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
+@functools.cache
 def code_version() -> str:
     """The package's version, with the commit when it runs from a checkout ("0.1.0+g1a2b3c4", "-dirty" if edited)."""
     root = Path(__file__).parents[1]

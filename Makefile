@@ -1,0 +1,87 @@
+# `make help` lists the targets. Everything is made under .venv, node_modules and build.
+PYTHON ?= python3
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# One thread a notebook, since several run at once; and the same bits whatever runs beside.
+run-notebook := OMP_NUM_THREADS=1 python -m robustnb.notebooks
+cores := $(shell getconf _NPROCESSORS_ONLN)
+sync := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+notebooks := $(wildcard book/*.ipynb)
+executed := $(notebooks:%=build/%)
+pages := _config.yml _toc.yml $(wildcard book/*.md book/*.bib book/assets/*)
+libraries := build/libraries
+
+.PHONY: help book serve lab test check notebooks clean FORCE
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+
+book: build/html.stamp ## run every notebook, render the book
+	@echo "The book: file://$(CURDIR)/build/html/book/index.html"
+
+serve: book ## the same, then serve it on 127.0.0.1
+	python -m http.server 8000 --bind 127.0.0.1 --directory build/html
+
+lab: .venv/installed ## JupyterLab on the book's notebooks
+	jupyter lab book
+
+check: .venv/installed node_modules/installed ## lint, types and fast unit tests: before each commit
+	ruff check .
+	ruff format --check .
+	mypy
+	tsc --project tsconfig.json
+	pytest -q tests/unit
+
+test: check build/html.stamp ## everything that CI runs
+	pytest -q tests/notebooks tests/book
+
+clean: ## remove everything that was made
+	rm -rf .venv node_modules build dist
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed, not %d.%d: make PYTHON=/path/to/python3" % v)'
+	$(PYTHON) -m venv .venv
+	pip install --quiet --disable-pip-version-check -r requirements.txt
+	pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+node_modules/installed: package.json package-lock.json .npmrc .venv/installed
+	npm ci --silent
+	@touch $@
+
+# What every notebook depends on, by content: written anew only when a file of it changed, came or went.
+build/inputs.sum: FORCE
+	@mkdir -p build
+	@find robustnb book/atlas requirements.txt -type f -not -name '*.pyc' -not -name '*.part' | LC_ALL=C sort | xargs cksum > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+FORCE:
+
+build/book/%.ipynb: book/%.ipynb build/inputs.sum | .venv/installed
+	$(run-notebook) $< $@
+
+notebooks: .venv/installed build/inputs.sum
+	@$(MAKE) -j$(cores) $(sync) --keep-going $(executed)
+
+# The page's libraries, from npm and pip: the book loads nothing from elsewhere.
+$(libraries)/installed: node_modules/installed
+	@rm -rf $(libraries) && mkdir -p $(libraries)/mathjax/output/chtml/fonts
+	cp node_modules/requirejs/require.js node_modules/@jupyter-widgets/html-manager/dist/{embed-amd.js,*.woff2} $(libraries)
+	cp node_modules/mathjax/es5/tex-mml-chtml.js $(libraries)/mathjax
+	cp -r node_modules/mathjax/es5/output/chtml/fonts/woff-v2 $(libraries)/mathjax/output/chtml/fonts
+	cp "$$(python -c 'import anywidget, pathlib; print(pathlib.Path(anywidget.__file__).parent / "nbextension/index.js")')" $(libraries)/anywidget.js
+	@touch $@
+
+# Rendered from the executed notebooks alone, always whole, so that nothing stale is left in it.
+build/html.stamp: notebooks $(executed) $(pages) $(libraries)/installed
+	@if [ -e $@ ] && [ -z "$(filter-out notebooks,$?)" ]; then exit 0; fi; \
+	rm -rf build/stage build/_build build/html; mkdir -p build/stage/book; \
+	cp _config.yml _toc.yml build/stage; \
+	cp $(executed) $(filter %.md %.bib,$(pages)) build/stage/book; \
+	cp -r $(libraries) build/stage/page; cp book/assets/* build/stage/page; \
+	jupyter-book build build/stage --path-output build --all -W -n --keep-going --quiet; \
+	mv build/_build/html build/html; touch $@

@@ -1,0 +1,107 @@
+"""The book's figures: one function a figure, drawn from tidy tables, in one palette."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+from . import theory
+from .initialization import get_initialization
+
+# Okabe and Ito's colours, safe for colour-blind readers, with a marker for each; shared with the widgets.
+COLORS = {"he": "#0072B2", "lecun": "#D55E00", "ntk": "#009E73", "m^-1": "#CC79A7", "m^-1.5": "#A97800"}
+MARKERS = {"he": "o", "lecun": "s", "ntk": "^", "m^-1": "D", "m^-1.5": "v"}
+SEQUENCE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#A97800", "#56B4E9")
+
+AXIS_LABELS = {
+    "stability": r"$P/\epsilon$ (larger = less stable)",
+    "lazy_ratio": r"lazy training ratio $\kappa$",
+    "test_accuracy": "accuracy on test data",
+    "width": "width $m$ (neurons in a layer)",
+    "depth": "depth $L$ (weight matrices)",
+}
+
+
+def use_style() -> None:
+    """The book's style for matplotlib figures: vector output, light grid, the palette. Call once a notebook."""
+    set_matplotlib_formats("svg")
+    mpl.rcParams.update(
+        {
+            "axes.grid": True,
+            "axes.prop_cycle": mpl.cycler(color=SEQUENCE),
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "figure.constrained_layout.use": True,
+            "figure.figsize": (7.2, 4.0),
+            "font.size": 11,
+            "grid.alpha": 0.3,
+            "legend.frameon": False,
+            # The same bytes for the same figure, so that the rendered book can be compared.
+            "svg.hashsalt": "robustnb",
+        }
+    )
+
+
+def over_seeds(table: pd.DataFrame, by: str | Sequence[str], value: str = "stability") -> pd.DataFrame:
+    """Mean, standard error and number n of seeds of one measured column, for each setting; runs that diverged are left out.
+
+    Columns: those of `by`, then mean, error, n. The error is over seeds (NaN for a single one).
+    """
+    groups = table[~table.diverged.astype(bool)].groupby(by)[value]
+    return groups.agg(mean="mean", error="sem", n="count").reset_index()
+
+
+def against(axes: Axes, table: pd.DataFrame, x: str, value: str = "stability", *, label: str = "", **style: object) -> pd.DataFrame:
+    """Draw mean ± 2 standard errors over seeds of one column against "width" or "depth"; returns what was drawn."""
+    summary = over_seeds(table, x, value)
+    n = sorted(set(summary.n))
+    seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
+    (line,) = axes.plot(summary[x], summary["mean"], label=f"{label} ({seeds})".strip(), **({"marker": "o", "markersize": 5} | style))
+    # On a log axis a band cannot reach below zero; it ends at a tenth of the mean.
+    low = np.maximum(summary["mean"] - 2 * summary["error"], summary["mean"] / 10)
+    axes.fill_between(summary[x], low, summary["mean"] + 2 * summary["error"], color=line.get_color(), alpha=0.18, linewidth=0)
+    axes.set_xlabel(AXIS_LABELS[x])
+    axes.set_ylabel(AXIS_LABELS[value])
+    if x == "width":
+        width_axis(axes, sorted(set(table.width)))
+    return summary
+
+
+def width_axis(axes: Axes, widths: Sequence[int]) -> None:
+    """A log axis of widths, with a tick at each power of two that was measured."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(widths), [str(width) for width in widths])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def exact_at_initialization(
+    axes: Axes, init: str, widths: Sequence[int], depth: int, *, inputs: int, outputs: int, **style: object
+) -> None:
+    """Draw the exact P/ε before training against width, as a dashed line."""
+    value = theory.stability_at_initialization(init, inputs=inputs, width=np.asarray(widths), depth=depth, outputs=outputs)
+    axes.plot(widths, value, **({"linestyle": "--", "label": "exact, before training"} | style))
+
+
+def small_multiples(
+    axes: Sequence[Axes], table: pd.DataFrame, measures: dict[str, str], x: str, *, color: str, label: str, marker: str = "o"
+) -> None:
+    """The same curves for several measures, one panel each: `measures` maps a column to its panel's title."""
+    for panel, (column, title) in zip(axes, measures.items(), strict=True):
+        summary = over_seeds(table, x, column)
+        panel.errorbar(summary[x], summary["mean"], 2 * summary["error"], color=color, label=label, marker=marker, markersize=4, capsize=2)
+        panel.set_title(title, fontsize=10)
+        panel.set_xlabel(AXIS_LABELS[x], fontsize=9)
+        if x == "width":
+            width_axis(panel, sorted(set(table.width)))
+
+
+def init_style(init: str) -> dict[str, object]:
+    """Colour, marker and label of an initialization's curve, the same in every figure."""
+    return {"color": COLORS[init], "marker": MARKERS[init], "label": get_initialization(init).label}

@@ -1,0 +1,105 @@
+"""Run a notebook headless and find the errors that a plain run hides.
+
+An exception in a widget's callback, or inside ``with Output():``, is caught by the widget and shown in its
+output: papermill exits with 0 and the book would publish a traceback. The executed notebook's widget state
+holds it, so `run_notebook` looks there too::
+
+    python -m robustnb.notebooks book/index.ipynb build/book/index.ipynb --parameters scale=full
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+
+
+class NotebookError(Exception):
+    """A notebook failed; the message names the notebook and the cell and ends with the traceback."""
+
+
+def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | None = None) -> float:
+    """Execute `source` into `target`, from the source's own folder; returns the seconds it took.
+
+    `parameters` replace those of the cell tagged "parameters". The target is written only if every cell ran
+    and no widget holds an error; a run that failed leaves what it had beside it, as `….failed.ipynb`.
+
+    Raises NotebookError for a failing cell or widget, ValueError for a parameter that the notebook does not have.
+    """
+    known = papermill.inspect_notebook(str(source))
+    unknown = [name for name in parameters or {} if name not in known]
+    if unknown:
+        raise ValueError(f"parameters must be among those of {source} ({', '.join(known) or 'it has none'}), not {unknown[0]!r}.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    failed = target.with_suffix(".failed.ipynb")
+    started = time.perf_counter()
+    try:
+        papermill.execute_notebook(str(source), str(failed), dict(parameters or {}), cwd=str(source.parent), progress_bar=False)
+    except PapermillExecutionError as error:
+        cell = nbformat.read(failed, as_version=4).cells[error.cell_index]
+        raise NotebookError(f"{source}, cell {error.cell_index}:\n{cell.source}\n\n" + "\n".join(error.traceback)) from None
+    for where, trace in hidden_errors(nbformat.read(failed, as_version=4)):
+        raise NotebookError(f"{source}, {where}:\n{trace}")
+    os.replace(failed, target)
+    return time.perf_counter() - started
+
+
+def hidden_errors(notebook: Any) -> Iterator[tuple[str, str]]:
+    """The errors that an executed notebook's widgets hold, as (place, traceback)."""
+    models = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    for key, model in models.items():
+        state = model.get("state", {})
+        for output in state.get("outputs", []):
+            if output.get("output_type") == "error":
+                yield f"{_cell_showing(notebook, key)}inside a widget's output", "\n".join(output.get("traceback", []))
+        if isinstance(state.get("error"), str) and state["error"]:
+            yield f"{_cell_showing(notebook, key)}shown by a laboratory", state["error"]
+
+
+def _cell_showing(notebook: Any, key: str) -> str:
+    """"cell k, " if the widget, or one that contains it, is displayed by cell k; else nothing."""
+    models = notebook.metadata["widgets"][WIDGET_STATE]["state"]
+    parents = {key}
+    while True:
+        more = {k for k, m in models.items() if any(f"IPY_MODEL_{p}" in str(m.get("state", {}).get("children", "")) for p in parents)}
+        if more <= parents:
+            break
+        parents |= more
+    for index, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            view = output.get("data", {}).get("application/vnd.jupyter.widget-view+json", {})
+            if view.get("model_id") in parents:
+                return f"cell {index}, "
+    return ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one notebook; exit with 1, naming the notebook and the cell, if anything in it fails."""
+    parser = argparse.ArgumentParser(prog="python -m robustnb.notebooks", description=main.__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--parameters", nargs="*", default=[], metavar="NAME=VALUE", help="values for the notebook's parameters cell")
+    chosen = parser.parse_args(arguments)
+    pairs = (pair.partition("=") for pair in chosen.parameters)
+    parameters = {name: int(value) if value.lstrip("-").isdigit() else value for name, _, value in pairs}
+    try:
+        seconds = run_notebook(chosen.source, chosen.target, parameters)
+    except (NotebookError, ValueError) as error:
+        print(f"FAILED: {error}", file=sys.stderr)
+        return 1
+    print(f"{chosen.source}: {seconds:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
