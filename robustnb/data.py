@@ -120,7 +120,7 @@ def _read_idx(name: str, *, dimensions: int) -> np.ndarray:
     """The bytes of an IDX file (LeCun et al., 1998) as an array: magic 0, 0, 8, dimensions, then the sizes, big-endian."""
     path = _mnist_file(name)
     if pooch.file_hash(str(path), alg="md5") != _MNIST_MD5[name]:
-        raise ValueError(f"{path} is damaged: its checksum is not that of MNIST's {name}. Delete it and fetch it again.")
+        raise ValueError(f"{path} is damaged (its checksum is not that of MNIST's {name}): delete it and fetch it again.")
     try:
         raw = gzip.decompress(path.read_bytes())
         if raw[:4] != bytes([0, 0, 8, dimensions]):
@@ -128,4 +128,4 @@ def _read_idx(name: str, *, dimensions: int) -> np.ndarray:
         sizes = np.frombuffer(raw, ">i4", count=dimensions, offset=4)
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(sizes)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(f"{path} is not a readable IDX file ({error}). Delete it and fetch it again.") from error
+        raise ValueError(f"{path} is not a readable IDX file ({error}): delete it and fetch it again.") from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
@@ -34,7 +36,7 @@ def use_style() -> None:
     mpl.rcParams.update(
         {
             "axes.grid": True,
-            "axes.prop_cycle": mpl.cycler(color=SEQUENCE),
+            "axes.prop_cycle": cycler(color=SEQUENCE),
             "axes.spines.right": False,
             "axes.spines.top": False,
             "figure.constrained_layout.use": True,
@@ -48,7 +50,7 @@ def use_style() -> None:
     )
 
 
-def over_seeds(table: pd.DataFrame, by: str | Sequence[str], value: str = "stability") -> pd.DataFrame:
+def over_seeds(table: pd.DataFrame, by: str | list[str], value: str = "stability") -> pd.DataFrame:
     """Mean, standard error and number n of seeds of one measured column, for each setting; runs that diverged are left out.
 
     Columns: those of `by`, then mean, error, n. The error is over seeds (NaN for a single one).
@@ -57,17 +59,18 @@ def over_seeds(table: pd.DataFrame, by: str | Sequence[str], value: str = "stabi
     return groups.agg(mean="mean", error="sem", n="count").reset_index()
 
 
-def against(axes: Axes, table: pd.DataFrame, x: str, value: str = "stability", *, label: str = "", **style: object) -> pd.DataFrame:
+def against(axes: Axes, table: pd.DataFrame, x: str, value: str = "stability", *, label: str = "", **style: Any) -> pd.DataFrame:
     """Draw mean ± 2 standard errors over seeds of one column against "width" or "depth"; returns what was drawn."""
     summary = over_seeds(table, x, value)
     n = sorted(set(summary.n))
     seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
-    (line,) = axes.plot(summary[x], summary["mean"], label=f"{label} ({seeds})".strip(), **({"marker": "o", "markersize": 5} | style))
+    look: dict[str, Any] = {"marker": "o", "markersize": 5} | style
+    (line,) = axes.plot(summary[x], summary["mean"], label=f"{label} ({seeds})".strip(), **look)
     # On a log axis a band cannot reach below zero; it ends at a tenth of the mean.
     low = np.maximum(summary["mean"] - 2 * summary["error"], summary["mean"] / 10)
     axes.fill_between(summary[x], low, summary["mean"] + 2 * summary["error"], color=line.get_color(), alpha=0.18, linewidth=0)
     axes.set_xlabel(AXIS_LABELS[x])
-    axes.set_ylabel(AXIS_LABELS[value])
+    axes.set_ylabel(AXIS_LABELS.get(value, ""))
     if x == "width":
         width_axis(axes, sorted(set(table.width)))
     return summary
@@ -81,27 +84,20 @@ def width_axis(axes: Axes, widths: Sequence[int]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def exact_at_initialization(
-    axes: Axes, init: str, widths: Sequence[int], depth: int, *, inputs: int, outputs: int, **style: object
-) -> None:
+def exact_at_initialization(axes: Axes, init: str, widths: Sequence[int], depth: int, *, inputs: int, outputs: int, **style: Any) -> None:
     """Draw the exact P/ε before training against width, as a dashed line."""
     value = theory.stability_at_initialization(init, inputs=inputs, width=np.asarray(widths), depth=depth, outputs=outputs)
     axes.plot(widths, value, **({"linestyle": "--", "label": "exact, before training"} | style))
 
 
-def small_multiples(
-    axes: Sequence[Axes], table: pd.DataFrame, measures: dict[str, str], x: str, *, color: str, label: str, marker: str = "o"
-) -> None:
-    """The same curves for several measures, one panel each: `measures` maps a column to its panel's title."""
-    for panel, (column, title) in zip(axes, measures.items(), strict=True):
-        summary = over_seeds(table, x, column)
-        panel.errorbar(summary[x], summary["mean"], 2 * summary["error"], color=color, label=label, marker=marker, markersize=4, capsize=2)
+def small_multiples(panels: Iterable[Axes], table: pd.DataFrame, measures: dict[str, str], x: str, **style: Any) -> None:
+    """The same runs in several measures, one panel each: `measures` maps a column to its panel's title."""
+    for panel, (column, title) in zip(panels, measures.items(), strict=True):
+        against(panel, table, x, column, **style)
         panel.set_title(title, fontsize=10)
-        panel.set_xlabel(AXIS_LABELS[x], fontsize=9)
-        if x == "width":
-            width_axis(panel, sorted(set(table.width)))
+        panel.xaxis.label.set_fontsize(9)
 
 
-def init_style(init: str) -> dict[str, object]:
+def init_style(init: str) -> dict[str, Any]:
     """Colour, marker and label of an initialization's curve, the same in every figure."""
     return {"color": COLORS[init], "marker": MARKERS[init], "label": get_initialization(init).label}

@@ -6,7 +6,7 @@ sixteen seeds is one batched matrix product a layer, on a CPU or a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -105,9 +105,11 @@ def fully_connected(
     rule = get_initialization(init)
     inputs, width, outputs = check_count("inputs", inputs), check_count("width", width), check_count("outputs", outputs)
     depth = check_count("depth", depth, least=2)
+    if not isinstance(seeds, Iterable):
+        raise TypeError(f"seeds must hold whole numbers of at least 0, not {seeds!r}.")
+    seeds = tuple(check_count("seeds", seed, least=0) for seed in seeds)
     if not seeds:
         raise ValueError("seeds must hold at least one whole number, not none.")
-    seeds = tuple(check_count("seeds", seed, least=0) for seed in seeds)
     place = resolve_device(device)
 
     scales = rule.scales(inputs=inputs, width=width, depth=depth, outputs=outputs)

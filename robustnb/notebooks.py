@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 
@@ -44,10 +47,17 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | 
     failed = target.with_suffix(".failed.ipynb")
     started = time.perf_counter()
     try:
-        papermill.execute_notebook(str(source), str(failed), dict(parameters or {}), cwd=str(source.parent), progress_bar=False)
+        # The kernel is on this machine: talk through sockets in a folder of its own rather than over TCP.
+        with tempfile.TemporaryDirectory() as sockets:
+            config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
+            papermill.execute_notebook(
+                str(source), str(failed), dict(parameters or {}), cwd=str(source.parent), progress_bar=False, config=config
+            )
     except PapermillExecutionError as error:
-        cell = nbformat.read(failed, as_version=4).cells[error.cell_index]
-        raise NotebookError(f"{source}, cell {error.cell_index}:\n{cell.source}\n\n" + "\n".join(error.traceback)) from None
+        # papermill puts cells of its own into the copy; count the author's.
+        cells = [cell.source for cell in nbformat.read(source, as_version=4).cells]
+        index = cells.index(error.source) if error.source in cells else error.cell_index
+        raise NotebookError(f"{source}, cell {index}:\n{error.source}\n\n{_plain(error.traceback)}") from None
     for where, trace in hidden_errors(nbformat.read(failed, as_version=4)):
         raise NotebookError(f"{source}, {where}:\n{trace}")
     os.replace(failed, target)
@@ -61,13 +71,18 @@ def hidden_errors(notebook: Any) -> Iterator[tuple[str, str]]:
         state = model.get("state", {})
         for output in state.get("outputs", []):
             if output.get("output_type") == "error":
-                yield f"{_cell_showing(notebook, key)}inside a widget's output", "\n".join(output.get("traceback", []))
+                yield f"{_cell_showing(notebook, key)}inside a widget's output", _plain(output.get("traceback", []))
         if isinstance(state.get("error"), str) and state["error"]:
             yield f"{_cell_showing(notebook, key)}shown by a laboratory", state["error"]
 
 
+def _plain(traceback: Sequence[str]) -> str:
+    """A traceback without the terminal's colour codes."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(traceback))
+
+
 def _cell_showing(notebook: Any, key: str) -> str:
-    """"cell k, " if the widget, or one that contains it, is displayed by cell k; else nothing."""
+    """ "cell k, " if the widget, or one that contains it, is displayed by cell k; else nothing."""
     models = notebook.metadata["widgets"][WIDGET_STATE]["state"]
     parents = {key}
     while True:

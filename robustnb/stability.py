@@ -52,8 +52,7 @@ def perturbation_stability(network: FCN | nn.Module, x: Tensor, *, seed: int = 0
 
     The book's convention for x: the first 1,000 test inputs (`Dataset.probe`).
     """
-    if not torch.isfinite(x).all():
-        raise ValueError("x must hold finite numbers only, but it has NaN or infinite entries.")
+    _check_finite(x)
     if len(x) < 2:
         raise ValueError(f"x must hold at least 2 inputs, for a standard error, not {len(x)}.")
     if isinstance(network, FCN):
@@ -74,20 +73,22 @@ def _lengths_of_members(network: FCN, x: Tensor, seed: int) -> Tensor:
 
 def _lengths_of_module(module: nn.Module, x: Tensor, seed: int) -> Tensor:
     """The same for a torch module: (batch,)."""
-    was_training = module.training
+    modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
         with torch.no_grad():
             sizes = module(x[:1]).flatten(1).shape[1]
         if sizes == 1:
             variable = x.detach().clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(module(variable).sum(), variable)
+            with torch.enable_grad():
+                (gradient,) = torch.autograd.grad(module(variable).sum(), variable)
             return gradient.flatten(1).norm(dim=1) * _mean_projection(x[0].numel())
         with torch.no_grad():
             moved: Tensor = torch.func.jvp(module, (x,), (_perturbations_like(x, seed),))[1]
         return moved.flatten(1).norm(dim=1)
     finally:
-        module.train(was_training)
+        for part, training in modes.items():
+            part.training = training
 
 
 def _perturbations_like(x: Tensor, seed: int) -> Tensor:
@@ -104,6 +105,7 @@ def lazy_ratio(network: FCN, initial: FCN) -> Tensor:
     return torch.as_tensor(moved / sum(torch.linalg.matrix_norm(then) for then in initial.weights))
 
 
+@torch.enable_grad()
 def jacobian(network: FCN, x: Tensor) -> Tensor:
     """J(x) = ∂f/∂x by reverse mode: (members, batch, outputs, inputs), for x of shape (batch, inputs)."""
     variable = x.detach().expand(network.members, *x.shape).clone().requires_grad_()
@@ -129,6 +131,7 @@ def lipschitz_bound(network: FCN) -> Tensor:
     return bound / network.alpha
 
 
+@torch.enable_grad()
 def attack(network: FCN, x: Tensor, y: Tensor, *, radius: float, steps: int = 20) -> Tensor:
     """Inputs perturbed to raise the cross-entropy within an ℓ2 ball: projected gradient ascent (Madry et al., 2018).
 
@@ -144,6 +147,8 @@ def attack(network: FCN, x: Tensor, y: Tensor, *, radius: float, steps: int = 20
     for _ in range(steps):
         variable = (center + delta).requires_grad_()
         (gradient,) = torch.autograd.grad(cross_entropy(network(variable), y).sum(), variable)
+        # Divided by its largest entry first: the squares of a small gradient would underflow.
+        gradient = gradient / gradient.abs().amax(dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
         delta = delta + 2.5 * radius / steps * F.normalize(gradient, dim=-1)
         delta = delta * (radius / delta.norm(dim=-1, keepdim=True).clamp_min(radius))
     return center + delta
@@ -183,3 +188,9 @@ def cross_entropy(f: Tensor, y: Tensor) -> Tensor:
 def _check_inputs(network: FCN, x: Tensor) -> None:
     if x.ndim != 2 or x.shape[1] != network.inputs:
         raise ValueError(f"x must have shape (batch, {network.inputs}) to fit the network, not {tuple(x.shape)}.")
+    _check_finite(x)
+
+
+def _check_finite(x: Tensor) -> None:
+    if not torch.isfinite(x).all():
+        raise ValueError("x must hold finite numbers only, but it has NaN or infinite entries.")

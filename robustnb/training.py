@@ -89,10 +89,11 @@ def train(
     started = time.perf_counter()
 
     for epoch in tqdm(range(epochs + 1), desc="epochs", disable=not progress, leave=False):
-        step_size = schedule(epoch) if epoch else 0.0
+        step_size = check_real("lr", schedule(epoch)) if epoch else 0.0
         if epoch and not _one_epoch(network, weights, data, step_size, loss, batch_size, generator, stop):
             break
-        rows = _measure(network.with_weights(weights), network, data, loss, diverged)
+        finished = network.with_weights([weight.clone() for weight in weights])
+        rows = _measure(finished, network, data, loss, diverged)
         seconds = time.perf_counter() - started
         rows = [{"epoch": epoch, "batch_seed": batch_seed, "lr": step_size, "seconds": seconds} | row for row in rows]
         diverged = torch.tensor([row["diverged"] for row in rows], device=network.device)
@@ -101,7 +102,7 @@ def train(
             on_epoch(rows)
 
     last_epoch = history[-1]["epoch"]
-    return Run(network.with_weights(weights), network, pd.DataFrame(history), stopped=last_epoch < epochs)
+    return Run(finished, network, pd.DataFrame(history), stopped=last_epoch < epochs)
 
 
 def _one_epoch(
@@ -168,8 +169,14 @@ def _check_data(network: FCN, data: Dataset) -> None:
             f"data must have {network.inputs} inputs and {network.outputs} classes to fit the network, "
             f"but {data.name} has {data.inputs} and {data.classes}."
         )
-    for name, x in (("x_train", data.x_train), ("x_test", data.x_test)):
-        if len(x) == 0:
-            raise ValueError(f"data.{name} must hold at least one input, not none.")
+    for part, x, y, least in (("train", data.x_train, data.y_train, 1), ("test", data.x_test, data.y_test, 2)):
+        if len(x) < least:
+            raise ValueError(f"data.x_{part} must hold at least {least} inputs, not {len(x)}.")
+        if x.dtype != network.dtype:
+            raise ValueError(f"data.x_{part} must be of type {network.dtype}, as the network is, not {x.dtype}.")
         if not torch.isfinite(x).all():
-            raise ValueError(f"data.{name} must hold finite numbers only, but it has NaN or infinite entries.")
+            raise ValueError(f"data.x_{part} must hold finite numbers only, but it has NaN or infinite entries.")
+        if len(y) != len(x):
+            raise ValueError(f"data.y_{part} must hold a class for each of the {len(x)} inputs, not {len(y)}.")
+        if y.min() < 0 or y.max() >= data.classes:
+            raise ValueError(f"data.y_{part} must hold classes from 0 to {data.classes - 1}, not from {y.min()} to {y.max()}.")

@@ -16,13 +16,13 @@
 const SVG = "http://www.w3.org/2000/svg";
 const MEASURES = /** @type {const} */ (["stability", "lazy_ratio", "test_accuracy"]);
 const AXES = /** @type {const} */ (["width", "depth"]);
-/** @type {Record<Measure | "width" | "depth", {title: string, short: string, log: boolean, digits: number}>} */
+/** @type {Record<Measure | "width" | "depth", {title: string, short: string, log: boolean}>} */
 const SCALES = {
-  stability: { title: "P/ε after training (larger = less stable)", short: "P/ε", log: true, digits: 3 },
-  lazy_ratio: { title: "lazy training ratio κ (smaller = lazier)", short: "κ", log: true, digits: 3 },
-  test_accuracy: { title: "accuracy on test data", short: "accuracy", log: false, digits: 3 },
-  width: { title: "width m (neurons in a layer)", short: "width", log: true, digits: 4 },
-  depth: { title: "depth L (weight matrices)", short: "depth", log: false, digits: 2 },
+  stability: { title: "P/ε after training (larger = less stable)", short: "P/ε", log: true },
+  lazy_ratio: { title: "lazy training ratio κ (smaller = lazier)", short: "lazy ratio κ", log: true },
+  test_accuracy: { title: "accuracy on test data", short: "accuracy", log: false },
+  width: { title: "width m (neurons in a layer)", short: "width", log: true },
+  depth: { title: "depth L (weight matrices)", short: "depth", log: false },
 };
 // One shape for each initialization, so that lines can be told apart without their colours.
 const MARKERS = ["M-4,0A4,4 0 1,0 4,0A4,4 0 1,0 -4,0Z", "M-4,-4H4V4H-4Z", "M0,-5L5,4H-5Z", "M0,-5.5L5.5,0L0,5.5L-5.5,0Z", "M0,5L5,-4H-5Z"];
@@ -118,7 +118,7 @@ function draw(root, plot) {
   root.setAttribute("width", String(width));
   root.setAttribute("height", String(height));
   root.setAttribute("aria-label", plot.description);
-  root.append(svg("text", { x: 4, y: 14, class: "rnb-title" }, SCALES[plot.y].title));
+  root.append(svg("text", { x: 4, y: 14, class: "rnb-title" }, SCALES[plot.y][plot.compact ? "short" : "title"]));
   const every = plot.compact ? 2 : 1;
   for (const [i, tick] of plot.ticks.entries()) {
     const x = xs.place(tick);

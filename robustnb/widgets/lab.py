@@ -39,11 +39,11 @@ class View(anywidget.AnyWidget):
 
     table = traitlets.Dict().tag(sync=True)
     question = traitlets.Unicode().tag(sync=True)
-    inits = traitlets.List().tag(sync=True)
-    init_labels = traitlets.List().tag(sync=True)
-    colors = traitlets.List().tag(sync=True)
-    widths = traitlets.List().tag(sync=True)
-    depths = traitlets.List().tag(sync=True)
+    inits: traitlets.List[str] = traitlets.List().tag(sync=True)
+    init_labels: traitlets.List[str] = traitlets.List().tag(sync=True)
+    colors: traitlets.List[str] = traitlets.List().tag(sync=True)
+    widths: traitlets.List[int] = traitlets.List().tag(sync=True)
+    depths: traitlets.List[int] = traitlets.List().tag(sync=True)
     init_index = traitlets.Int(0).tag(sync=True)
     width_index = traitlets.Int(0).tag(sync=True)
     depth_index = traitlets.Int(0).tag(sync=True)
@@ -52,7 +52,7 @@ class View(anywidget.AnyWidget):
     lr = traitlets.Float(0.05).tag(sync=True)
     epochs = traitlets.Int(50).tag(sync=True)
     seed = traitlets.Int(0).tag(sync=True)
-    runs = traitlets.List().tag(sync=True)
+    runs: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
     error = traitlets.Unicode().tag(sync=True)
 
@@ -138,6 +138,8 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         for trait, control in typed.items():
             control.value = getattr(view, trait)
             ipywidgets.jslink((control, "value"), (view, trait))
+        for control in (*chosen.values(), *typed.values()):
+            control.tooltip = control.description
         return ipywidgets.Box([*chosen.values(), *typed.values()]).add_class("rnb-controls")
 
     def _on_message(self, _: View, message: dict[str, Any], buffers: object) -> None:
@@ -220,7 +222,7 @@ def _table(measured: pd.DataFrame, inits: list[str], widths: list[int], depths: 
         for init, depth, width in grid[key].itertuples(index=False)
     ]
     columns = grid.assign(exact=pd.Series(exact, dtype=float), init=grid.init.map(inits.index), n=grid.n.fillna(0).astype(int))
-    return {name: [None if pd.isna(v) else _rounded(v) for v in column.tolist()] for name, column in columns.items()}
+    return {str(name): [None if pd.isna(v) else _rounded(v) for v in column.tolist()] for name, column in columns.items()}
 
 
 def _rounded(value: float) -> float:

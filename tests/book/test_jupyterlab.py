@@ -1,0 +1,89 @@
+"""The same laboratory in JupyterLab, with a live kernel: Train trains."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+TOKEN = "test"
+
+
+@pytest.fixture
+def jupyterlab(tmp_path):
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cell = new_code_cell("from robustnb.widgets import Laboratory\nLaboratory('Does it train?', width=8, depth=3, device='cpu')")
+    nbformat.write(new_notebook(cells=[cell], metadata=kernel), tmp_path / "lab.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1"]
+    command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={tmp_path}", "--LabApp.news_url="]
+    command += [f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
+        try:
+            for _ in range(120):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", timeout=2)
+                    break
+                except (urllib.error.URLError, OSError):
+                    time.sleep(0.5)
+            else:
+                pytest.fail("JupyterLab did not start: " + (tmp_path / "log").read_text())
+            yield f"http://127.0.0.1:{port}/lab/tree/lab.ipynb?token={TOKEN}"
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def number(page, label):
+    return page.locator(".rnb-controls > .lm-Widget", has=page.get_by_text(label, exact=True)).first.locator("input")
+
+
+def set_number(page, label, value):
+    number(page, label).fill(str(value))
+    number(page, label).press("Enter")
+    page.wait_for_function("value => document.querySelector('.rnb-status').innerText.includes(value)", arg=f"{value} {label}")
+
+
+def test_train_adds_a_point_and_a_second_train_ends_the_first(jupyterlab, watched):
+    page = watched.page
+    page.goto(jupyterlab)
+    page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click(timeout=60_000)
+    page.keyboard.press("Shift+Enter")
+    lab = page.locator(".rnb-lab").first
+    lab.wait_for(timeout=90_000)
+    points = lab.locator(".rnb-main .rnb-mine")
+    status = lab.locator(".rnb-status")
+    train = lab.get_by_role("button", name="Train")
+    assert points.count() == 0
+
+    set_number(page, "epochs", 2)
+    train.click()
+    page.wait_for_function("document.querySelectorAll('.rnb-main .rnb-mine').length === 1", timeout=60_000)
+    assert "Done: P/ε = " in status.inner_text()
+
+    set_number(page, "epochs", 1000)
+    train.click()
+    page.wait_for_function("/Epoch [1-9]/.test(document.querySelector('.rnb-status').innerText)", timeout=60_000)
+    number(page, "epochs").fill("3")
+    number(page, "epochs").press("Enter")
+    page.wait_for_timeout(300)
+    train.click()
+    page.wait_for_function("document.querySelectorAll('.rnb-main .rnb-mine').length === 2", timeout=60_000)
+    assert "Done: P/ε = " in status.inner_text()
+
+    set_number(page, "epochs", 1000)
+    train.click()
+    page.wait_for_function("/Epoch [1-9]/.test(document.querySelector('.rnb-status').innerText)", timeout=60_000)
+    lab.get_by_role("button", name="Stop").click()
+    page.wait_for_function("document.querySelector('.rnb-status').innerText.includes('Stopped at epoch')", timeout=60_000)
+    assert points.count() == 2
+    assert lab.locator(".rnb-error").inner_text() == ""
+    assert [trouble for trouble in watched.trouble if "page error" in trouble] == []

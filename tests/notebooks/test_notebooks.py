@@ -1,0 +1,136 @@
+"""The notebooks as committed, the runner that executes them, and the errors that it must not miss."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from robustnb.notebooks import NotebookError, hidden_errors, run_notebook
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "book").glob("*.ipynb"))
+
+
+def notebook(path: Path, *sources: str, parameters: str = "") -> Path:
+    cells = [new_markdown_cell("# A test"), *[new_code_cell(source) for source in sources]]
+    if parameters:
+        cells.insert(1, new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_a_committed_notebook_has_no_outputs_and_its_parameters_cell(path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert all(f"{name} =" in parameters.source for name in ("scale", "device", "seed"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_the_executed_notebook_is_whole_and_every_figure_has_alternative_text(path):
+    executed = nbformat.read(ROOT / "build" / "book" / path.name, as_version=4)
+    assert [cell.source for cell in executed.cells if cell.cell_type == "markdown"] == [
+        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"
+    ]
+    assert not list(hidden_errors(executed))
+    for cell in executed.cells:
+        assert not [output for output in cell.get("outputs", []) if output.output_type == "error"]
+        pictures = [output for output in cell.get("outputs", []) if {"image/png", "image/svg+xml"} & set(output.get("data", {}))]
+        if pictures:
+            assert len(cell.metadata["mystnb"]["image"]["alt"]) > 20, cell.source
+        assert not [output for output in cell.get("outputs", []) if output.get("name") == "stderr"], cell.source
+
+
+@pytest.mark.skipif(not os.environ.get("ROBUSTNB_DATA"), reason="ROBUSTNB_DATA names no folder with MNIST")
+def test_the_introduction_runs_on_real_mnist_with_another_seed(tmp_path):
+    target = tmp_path / "introduction.ipynb"
+    run_notebook(ROOT / "book" / "introduction.ipynb", target, {"dataset": "mnist", "seed": 1, "device": "cpu"})
+    outputs = "".join(str(cell.get("outputs", "")) for cell in nbformat.read(target, as_version=4).cells)
+    assert "10,000" in outputs or "1,000" in outputs  # the probe is the first 1,000 test images
+    assert "untrained tanh network" in outputs
+
+
+def test_an_exception_in_a_cell_names_the_notebook_the_cell_and_the_traceback(tmp_path):
+    source = notebook(tmp_path / "bad.ipynb", "x = 1", "x / 0", parameters="seed = 0")
+    with pytest.raises(NotebookError, match=r"(?s)bad\.ipynb, cell 3:\nx / 0.*ZeroDivisionError: division by zero"):
+        run_notebook(source, tmp_path / "out.ipynb", {"seed": 3})
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+HIDDEN = {
+    "interact": "import ipywidgets\n@ipywidgets.interact(x=(0, 3))\ndef show(x):\n    raise RuntimeError('hidden')",
+    "observe": (
+        "import ipywidgets\nfrom IPython.display import display\nout = ipywidgets.Output()\nslider = ipywidgets.IntSlider()\n"
+        "@out.capture()\ndef moved(change):\n    raise RuntimeError('hidden')\n"
+        "slider.observe(moved, 'value')\ndisplay(ipywidgets.VBox([slider, out]))\nslider.value = 3"
+    ),
+    "output": "import ipywidgets\nout = ipywidgets.Output()\ndisplay(out)\nwith out:\n    raise RuntimeError('hidden')",
+    "laboratory": (
+        "from robustnb.widgets import Laboratory\nlab = Laboratory()\n"
+        "lab.train(init='hidden', width=4, depth=2, lr=0.1, epochs=1, seed=0).join()\nlab"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_an_error_that_only_a_widget_shows_fails_the_run(kind, tmp_path):
+    source = notebook(tmp_path / "bad.ipynb", HIDDEN[kind])
+    with pytest.raises(NotebookError, match=r"(?s)bad\.ipynb, cell 1, .*hidden"):
+        run_notebook(source, tmp_path / "out.ipynb")
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_an_unknown_parameter_is_refused_before_any_work(tmp_path):
+    source = notebook(tmp_path / "good.ipynb", "raise SystemExit", parameters="seed = 0")
+    with pytest.raises(ValueError, match=r"parameters must be among those of .*good\.ipynb \(seed\), not 'sed'\."):
+        run_notebook(source, tmp_path / "out.ipynb", {"sed": 1})
+
+
+def test_the_command_exits_with_one_and_says_where(tmp_path):
+    source = notebook(tmp_path / "bad.ipynb", "open('nowhere')")
+    command = [sys.executable, "-m", "robustnb.notebooks", str(source), str(tmp_path / "out.ipynb")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "FAILED: " in done.stderr
+    assert "bad.ipynb, cell 1" in done.stderr
+    assert "FileNotFoundError" in done.stderr
+    assert "\x1b[" not in done.stderr
+
+
+def plan(*what_if: str) -> list[str]:
+    """The notebooks that make would run if those files had changed."""
+    options = [option for name in what_if for option in ("-W", name)]
+    done = subprocess.run(["make", "-n", *options, "notebooks"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if "-m robustnb.notebooks" in line]
+    return sorted(Path(line.split()[-2]).stem for line in lines)
+
+
+def test_make_runs_again_just_what_changed():
+    every = [path.stem for path in SOURCES]
+    assert plan() == []
+    assert plan("book/setting.ipynb") == ["setting"]
+    assert plan("build/inputs.sum") == every
+
+
+@pytest.mark.parametrize("where", ["robustnb", "book/atlas"])
+def test_a_file_that_comes_or_goes_makes_the_notebooks_stale(where):
+    sums = ROOT / "build" / "inputs.sum"
+    before, modified = sums.read_text(), sums.stat().st_mtime_ns
+    new = ROOT / where / "test_of_make.txt"
+    new.write_text("new")
+    try:
+        subprocess.run(["make", "build/inputs.sum"], cwd=ROOT, check=True, capture_output=True)
+        assert "test_of_make.txt" in sums.read_text()
+    finally:
+        new.unlink()
+        subprocess.run(["make", "build/inputs.sum"], cwd=ROOT, check=True, capture_output=True)
+        assert sums.read_text() == before
+        # The content is what it was: what was made from it is still good.
+        os.utime(sums, ns=(modified, modified))

@@ -1,0 +1,292 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from plain import INITS, as_module
+from torch import nn
+
+from robustnb import fully_connected, lazy_ratio, perturbation_stability, uniform_in_ball
+from robustnb.stability import (
+    attack,
+    cross_entropy,
+    error_under_attack,
+    jacobian,
+    lipschitz_bound,
+    local_lipschitz,
+    probabilistic_robustness,
+    worst_case_loss,
+)
+
+
+def small(init="he", **changes):
+    return fully_connected(init, **({"inputs": 8, "width": 12, "depth": 3, "outputs": 4, "seeds": (0, 1)} | changes))
+
+
+def inputs(n=20, d=8, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+# Perturbation stability
+
+
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_a_network_and_the_same_torch_module_have_the_same_stability(init, outputs):
+    network, x = small(init, outputs=outputs), inputs()
+    measured = perturbation_stability(network, x, seed=3)
+    for member in range(2):
+        of_module = perturbation_stability(as_module(network, member), x, seed=3)
+        assert of_module.value.item() == pytest.approx(measured.value[member].item(), rel=1e-5)
+        assert of_module.standard_error.item() == pytest.approx(measured.standard_error[member].item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("radius", [0.01, 1.0, 50.0])
+def test_stability_is_the_mean_length_of_the_jacobian_times_delta_per_radius(radius):
+    network, x = small(), inputs()
+    delta = uniform_in_ball((20, 8), radius=radius, seed=7).float()
+    lengths = torch.stack(
+        [torch.stack([torch.autograd.functional.jacobian(as_module(network, k), x[i]) @ delta[i] for i in range(20)]) for k in range(2)]
+    ).norm(dim=2)
+    measured = perturbation_stability(network, x, seed=7)
+    torch.testing.assert_close(measured.value, lengths.mean(dim=1) / radius, rtol=1e-5, atol=0)
+    torch.testing.assert_close(measured.standard_error, lengths.std(dim=1) / radius / math.sqrt(20), rtol=1e-5, atol=0)
+
+
+def test_stability_is_linear_in_the_radius():
+    network, x = small(), inputs()
+    delta = uniform_in_ball((20, 8), radius=1, seed=0).float()
+    assert torch.equal(network.jvp(x, 4 * delta)[1], 4 * network.jvp(x, delta)[1])
+
+
+@pytest.mark.parametrize("kind", ["members", "module"])
+def test_with_one_output_the_known_mean_over_delta_agrees_with_many_deltas(kind):
+    network, x = small(outputs=1, seeds=(0,)), inputs()
+    samples = 4000
+    delta = uniform_in_ball((samples, 20, 8), radius=1, seed=0).float()
+    if kind == "members":
+        measured, moved = perturbation_stability(network, x).value[0], network.jvp(x.repeat(samples, 1), delta.flatten(0, 1))[1][0]
+    else:
+        # Not a ReLU network, and inputs that are images.
+        module = nn.Sequential(nn.Flatten(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 1))
+        nn.init.normal_(module[1].weight, generator=torch.Generator().manual_seed(1))
+        images = x.unflatten(1, (2, 2, 2))
+        measured = perturbation_stability(module, images).value
+        many = images.repeat(samples, 1, 1, 1)
+        moved = torch.func.jvp(module, (many,), (delta.reshape(many.shape),))[1].detach()
+    lengths = moved.norm(dim=-1).unflatten(0, (samples, 20)).mean(dim=1)
+    # Within 4 standard errors over the 4,000 samples of δ.
+    assert abs(measured - lengths.mean()) < 4 * lengths.std() / math.sqrt(samples)
+
+
+def test_with_one_output_the_seed_of_delta_does_not_matter():
+    network, x = small(outputs=1), inputs()
+    assert torch.equal(perturbation_stability(network, x, seed=0).value, perturbation_stability(network, x, seed=1).value)
+
+
+def test_the_seed_fixes_delta():
+    network, x = small(), inputs()
+    first, again, other = (perturbation_stability(network, x, seed=seed).value for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_the_standard_error_is_the_spread_over_fresh_inputs_and_deltas(outputs):
+    network = small(outputs=outputs, seeds=(0,))
+    repeats = [perturbation_stability(network, inputs(100, seed=seed), seed=seed) for seed in range(300)]
+    spread = torch.cat([one.value for one in repeats]).std()
+    reported = torch.cat([one.standard_error for one in repeats]).square().mean().sqrt()
+    # A standard deviation of 300 values has a standard error of 1/√600 = 4 %; within 4 of them.
+    assert spread / reported == pytest.approx(1, abs=4 / math.sqrt(600))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_module_is_measured_in_evaluation_mode(outputs):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.ReLU(), nn.Linear(6, outputs))
+    module[1].running_mean.uniform_(-1, 1)
+    module[1].running_var.uniform_(0.5, 2)
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    x = inputs()
+    in_evaluation = perturbation_stability(module.eval(), x).value
+    in_training = perturbation_stability(module.train(), x).value
+    assert torch.equal(in_training, in_evaluation)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_module_is_left_in_the_mode_it_was_in(training):
+    module = as_module(small()).train(training)
+    perturbation_stability(module, inputs())
+    assert [part.training for part in module.modules()] == [training] * len(list(module.modules()))
+
+
+def test_each_part_of_a_module_is_left_in_the_mode_it_was_in():
+    module = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).train()
+    module[1].eval()  # frozen, as in fine-tuning
+    perturbation_stability(module, inputs())
+    assert [part.training for part in module.modules()] == [True, True, False, True]
+
+
+def test_a_module_is_left_in_its_mode_when_it_fails():
+    module = nn.Sequential(nn.Linear(5, 3)).train()
+    with pytest.raises(RuntimeError):
+        perturbation_stability(module, inputs())
+    assert module.training
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_stability_can_be_measured_without_gradients(outputs):
+    network, x = small(outputs=outputs), inputs()
+    with torch.no_grad():
+        assert torch.equal(perturbation_stability(network, x).value, perturbation_stability(small(outputs=outputs), x).value)
+        perturbation_stability(as_module(network), x)
+
+
+# The ball
+
+
+@pytest.mark.parametrize("d", [1, 2, 10, 64])
+@pytest.mark.parametrize("radius", [0.1, 3.0])
+def test_vectors_are_uniform_in_the_ball(d, radius):
+    n = 40_000
+    delta = uniform_in_ball((n, d), radius=radius, seed=d)
+    length = delta.norm(dim=1)
+    assert length.max() <= radius * (1 + 1e-12)
+    # Within 4 standard errors: E‖δ‖ = ε d/(d+1) and E‖δ‖² = ε² d/(d+2).
+    assert abs(length.mean() - radius * d / (d + 1)) < 4 * length.std() / math.sqrt(n)
+    assert abs(length.square().mean() - radius**2 * d / (d + 2)) < 4 * length.square().std() / math.sqrt(n)
+    # No direction is preferred: mean 0 and covariance ε²/(d+2) I, each of up to 64 entries within 5 standard errors.
+    assert (delta.mean(dim=0).abs() < 5 * delta.std(dim=0) / math.sqrt(n)).all()
+    assert ((delta.square().mean(dim=0) - radius**2 / (d + 2)).abs() < 5 * delta.square().std(dim=0) / math.sqrt(n)).all()
+
+
+def test_the_seed_fixes_the_vectors_and_the_radius_only_scales_them():
+    one = uniform_in_ball((3, 5, 7), radius=1, seed=4)
+    assert (one.shape, one.dtype) == ((3, 5, 7), torch.float64)
+    torch.testing.assert_close(uniform_in_ball((3, 5, 7), radius=2.5, seed=4), 2.5 * one, rtol=1e-14, atol=0)
+    assert not torch.equal(uniform_in_ball((3, 5, 7), radius=1, seed=5), one)
+
+
+# Lazy training ratio
+
+
+def test_lazy_ratio_by_hand():
+    initial = fully_connected("he", inputs=1, width=2, depth=2, outputs=1, seeds=(0, 1))
+    initial = initial.with_weights([torch.tensor([[[3.0, 4.0]], [[3.0, 4.0]]]), torch.tensor([[[0.0], [5.0]], [[0.0], [5.0]]])])
+    # Member 0 stays; member 1 moves by (0, 2) and (−1, 0): (2 + 1) / (5 + 5).
+    moved = initial.with_weights([torch.tensor([[[3.0, 4.0]], [[3.0, 6.0]]]), torch.tensor([[[0.0], [5.0]], [[-1.0], [5.0]]])])
+    assert lazy_ratio(moved, initial).tolist() == pytest.approx([0, 0.3])
+
+
+# Lipschitz constants
+
+
+def test_local_lipschitz_is_the_largest_spectral_norm_of_the_jacobians():
+    network, x = small(), inputs()
+    for member, measured in enumerate(local_lipschitz(network, x)):
+        module = as_module(network, member)
+        norms = [torch.linalg.matrix_norm(torch.autograd.functional.jacobian(module, each), ord=2) for each in x]
+        assert measured.item() == pytest.approx(max(norms).item(), rel=1e-5)
+
+
+def test_jacobian_has_a_matrix_for_each_member_and_input():
+    network, x = small(), inputs()
+    rows = jacobian(network, x)
+    assert rows.shape == (2, 20, 4, 8)
+    torch.testing.assert_close(rows[1, 3], torch.autograd.functional.jacobian(as_module(network, 1), x[3]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_the_global_lipschitz_bound_holds_at_the_data(init):
+    network = replace(small(init), alpha=4.0)
+    assert (lipschitz_bound(network) >= local_lipschitz(network, inputs(500))).all()
+
+
+def test_the_global_lipschitz_bound_is_the_product_of_the_spectral_norms():
+    network = replace(small(), alpha=4.0)
+    expected = [math.prod(torch.linalg.svdvals(weight[k])[0].item() for weight in network.weights) / 4 for k in range(2)]
+    assert lipschitz_bound(network).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+# Attack
+
+
+def loss_at(network, x, y):
+    return cross_entropy(network(x), y).mean(dim=-1)
+
+
+@pytest.mark.parametrize("radius", [0.1, 1.0])
+@pytest.mark.parametrize("steps", [1, 20])
+def test_an_attack_stays_in_the_ball(trained, digits, radius, steps):
+    moved = attack(trained, digits.x_test, digits.y_test, radius=radius, steps=steps) - digits.x_test
+    assert moved.shape == (3, 100, 64)
+    # Rounding of x + δ: a few units of 6e-8 on pixels up to 1, over 64 of them.
+    assert moved.norm(dim=-1).max() <= radius + 1e-6
+
+
+@pytest.mark.parametrize("radius", [0.1, 0.5])
+def test_an_attack_raises_the_loss_more_than_the_best_of_random_perturbations(trained, digits, radius):
+    x, y = digits.x_test, digits.y_test
+    attacked = loss_at(trained, attack(trained, x, y, radius=radius), y)
+    on_the_sphere = [radius * F.normalize(inputs(100, 64, seed=seed), dim=1) for seed in range(20)]
+    at_random = torch.stack([loss_at(trained, x + delta, y) for delta in on_the_sphere])
+    assert (attacked > at_random.amax(dim=0)).all()
+    assert (attacked > loss_at(trained, x, y)).all()
+
+
+def test_a_small_attack_raises_the_loss_as_much_as_the_gradient_allows(digits):
+    network = fully_connected("he", inputs=64, width=16, depth=3, outputs=10, seeds=(0, 1), dtype=torch.float64)
+    x, y, radius = digits.x_test.double(), digits.y_test, 1e-5
+    variable = x.expand(2, 100, 64).clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(cross_entropy(network(variable), y).sum(), variable)
+    raised = cross_entropy(network(attack(network, x, y, radius=radius)), y) - cross_entropy(network(x), y)
+    torch.testing.assert_close(raised, radius * gradient.norm(dim=-1), rtol=1e-2, atol=0)
+
+
+def test_an_attack_finds_its_way_however_small_the_gradient(digits):
+    network = fully_connected("m^-2", inputs=64, width=64, depth=6, outputs=10)
+    moved = attack(network, digits.x_test, digits.y_test, radius=0.5) - digits.x_test
+    assert moved.norm(dim=-1).min() > 0.25
+
+
+def test_worst_case_loss_is_the_loss_under_attack_and_grows_with_the_radius(trained, digits):
+    x, y = digits.x_test, digits.y_test
+    losses = torch.stack([worst_case_loss(trained, x, y, radius=radius) for radius in (0.01, 0.1, 0.2, 0.5, 1.0)])
+    assert (losses.diff(dim=0) > 0).all()
+    assert (losses[0] > loss_at(trained, x, y)).all()
+    torch.testing.assert_close(losses[3], loss_at(trained, attack(trained, x, y, radius=0.5), y))
+
+
+def test_error_under_attack_counts_the_inputs_that_are_misclassified(trained, digits):
+    x, y = digits.x_test, digits.y_test
+    clean = (trained(x).argmax(dim=-1) != y).float().mean(dim=1)
+    errors = [error_under_attack(trained, x, y, radius=radius) for radius in (1e-6, 0.2, 0.5)]
+    torch.testing.assert_close(errors[0], clean)
+    assert (errors[1] > clean).all()
+    assert (errors[2] > errors[1]).all()
+    assert (errors[2] <= 1).all()
+
+
+# Probabilistic robustness
+
+
+def test_probabilistic_robustness_is_a_fraction_that_falls_with_the_radius(trained, digits):
+    kept = torch.stack([probabilistic_robustness(trained, digits.x_test, radius=radius) for radius in (1e-6, 2.0, 10.0)])
+    assert kept[0].tolist() == [1, 1, 1]
+    assert (kept.diff(dim=0) < 0).all()
+    assert (kept >= 0).all()
+
+
+def test_probabilistic_robustness_agrees_with_a_count_of_kept_labels(trained, digits):
+    x, radius, samples = digits.x_test, 3.0, 200
+    measured = probabilistic_robustness(trained, x, radius=radius, samples=samples, seed=0)
+    label = trained(x).argmax(dim=-1)
+    other = uniform_in_ball((samples, 100, 64), radius=radius, seed=999).float()
+    kept = torch.stack([trained(x + delta).argmax(dim=-1) == label for delta in other]).double().mean(dim=0)
+    error = (2 * kept * (1 - kept) / samples).sum(dim=1).sqrt() / 100
+    # Two independent counts of 200 for each of 100 inputs: within 4 standard errors of their difference.
+    assert ((measured - kept.mean(dim=1)).abs() < 4 * error).all()
+    assert ((kept.mean(dim=1) > 0.3) & (kept.mean(dim=1) < 0.95)).all()
