@@ -65,7 +65,7 @@ build/book/%.ipynb: book/%.ipynb build/inputs.sum | .venv/installed
 	$(run-notebook) $< $@
 
 notebooks: .venv/installed build/inputs.sum
-	@$(MAKE) -j$(cores) $(sync) --keep-going $(executed)
+	@$(MAKE) --silent -j$(cores) $(sync) --keep-going $(executed)
 
 # The page's libraries, from npm and pip: the book loads nothing from elsewhere.
 $(libraries)/installed: node_modules/installed

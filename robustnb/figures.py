@@ -95,6 +95,7 @@ def small_multiples(panels: Iterable[Axes], table: pd.DataFrame, measures: dict[
     for panel, (column, title) in zip(panels, measures.items(), strict=True):
         against(panel, table, x, column, **style)
         panel.set_title(title, fontsize=10)
+        panel.set_ylabel("")
         panel.xaxis.label.set_fontsize(9)
 
 

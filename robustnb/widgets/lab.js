@@ -164,14 +164,10 @@ function draw(root, plot) {
 /** @param {{model: any, el: HTMLElement}} context */
 function render({ model, el }) {
   const root = html("div", "rnb-lab");
-  const question = html("p", "rnb-question", model.get("question"));
   const readout = html("p", "rnb-readout");
   readout.setAttribute("role", "status");
   const plots = html("div", "rnb-plots");
-  const [main, ...side] = MEASURES.map((_, i) => {
-    const root = svg("svg", { role: "img", class: i ? "rnb-small" : "rnb-main" });
-    return root;
-  });
+  const [main, ...side] = MEASURES.map((_, i) => svg("svg", { role: "img", class: i ? "rnb-small" : "rnb-main" }));
   const sideBox = html("div", "rnb-side");
   sideBox.append(...side);
   plots.append(main, sideBox);
@@ -189,7 +185,7 @@ function render({ model, el }) {
   const details = html("details", "rnb-numbers");
   const numbers = html("table");
   details.append(html("summary", "", "The numbers behind this plot"), numbers);
-  root.append(...(question.textContent ? [question] : []), readout, plots, legend, bench, error, details);
+  root.append(readout, plots, legend, bench, error, details);
   el.append(root);
 
   const live = () => Boolean(model.comm_live ?? model.widget_manager?.kernel);

@@ -10,6 +10,7 @@ import math
 import sys
 import threading
 import traceback
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,6 @@ class View(anywidget.AnyWidget):
     _css = Path(__file__).with_name("lab.css")
 
     table = traitlets.Dict().tag(sync=True)
-    question = traitlets.Unicode().tag(sync=True)
     inits: traitlets.List[str] = traitlets.List().tag(sync=True)
     init_labels: traitlets.List[str] = traitlets.List().tag(sync=True)
     colors: traitlets.List[str] = traitlets.List().tag(sync=True)
@@ -61,7 +61,7 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
     """A laboratory, set up for a chapter by a few opening values.
 
     Args:
-        question: what the reader should find out; shown above the plot.
+        question: what the reader should find out; shown above the controls.
         x: "width" or "depth", the axis to start with.
         y: "stability", "lazy_ratio" or "test_accuracy", the measure that starts in the large plot.
         init, width, depth: the setting to start with; one that the atlas holds.
@@ -101,7 +101,6 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         self._stop = threading.Event()
         self.view = View(
             table=_table(measured, inits, widths, depths, inputs=self._data.inputs, outputs=self._data.classes),
-            question=question,
             inits=inits,
             init_labels=labels,
             colors=[COLORS[name] for name in inits],
@@ -114,7 +113,8 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
             y_index=list(MEASURES).index(y),
         )
         self.view.on_msg(self._on_message)
-        super().__init__([self._controls(labels), self.view])
+        asked = [ipywidgets.HTML(f"<strong>{escape(question)}</strong>")] if question else []
+        super().__init__([*asked, self._controls(labels), self.view])
 
     def _controls(self, labels: list[str]) -> ipywidgets.Widget:
         """The controls, linked in the browser: `jslink` needs no kernel (selections sync their index)."""

@@ -107,7 +107,11 @@ def test_the_command_exits_with_one_and_says_where(tmp_path):
 def plan(*what_if: str) -> list[str]:
     """The notebooks that make would run if those files had changed."""
     options = [option for name in what_if for option in ("-W", name)]
-    done = subprocess.run(["make", "-n", *options, "notebooks"], cwd=ROOT, capture_output=True, text=True, check=True)
+    if "build/inputs.sum" not in what_if:
+        options += ["-o", "build/inputs.sum"]  # a dry run cannot look whether its content changed
+    done = subprocess.run(
+        ["make", "-n", *options, *[f"build/book/{path.name}" for path in SOURCES]], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     lines = [line for line in done.stdout.splitlines() if "-m robustnb.notebooks" in line]
     return sorted(Path(line.split()[-2]).stem for line in lines)
 
