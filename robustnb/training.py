@@ -21,6 +21,9 @@ from .stability import cross_entropy, lazy_ratio, perturbation_stability
 
 LOSSES = ("cross_entropy", "squared")
 
+# A minibatch loss this many times that before training means that the run has diverged.
+EXPLODED = 1000
+
 Rows = list[dict[str, Any]]
 
 
@@ -67,8 +70,9 @@ def train(
     Members share each minibatch; `batch_seed` fixes their order. lr is a number, or a function of the epoch
     (1, 2, …) such as `paper_lr`. loss is "cross_entropy", or "squared": ½‖f − one-hot‖², averaged over the batch.
     on_epoch is called with each epoch's history rows (epoch 0 too); once `stop` is set, training ends at the
-    next step and keeps the finished epochs. A member whose loss or stability is no longer finite is marked
-    `diverged`, with NaN measurements, from then on.
+    next step and keeps the finished epochs. A member is marked `diverged`, with NaN measurements, from the epoch on in
+    which its loss or stability is no longer finite, or its loss on a minibatch exceeds EXPLODED times the loss before training
+    (or 1, if that is less).
 
     Raises ValueError or TypeError, before any work, for an argument out of range or data that do not fit.
     """
@@ -76,8 +80,8 @@ def train(
     batch_size = check_count("batch_size", batch_size)
     batch_seed = check_count("batch_seed", batch_seed, least=0)
     check_choice("loss", loss, LOSSES)
-    constant = None if callable(lr) else check_real("lr", lr)
-    schedule: Callable[[int], float] = lr if callable(lr) else lambda epoch: constant or 0.0
+    if not callable(lr):
+        check_real("lr", lr)
     _check_data(network, data)
 
     data = data.to(network.device)
@@ -86,17 +90,26 @@ def train(
     stop = stop or Event()
     history: Rows = []
     diverged = torch.zeros(network.members, dtype=torch.bool, device=network.device)
+    highest = torch.zeros(network.members, dtype=network.dtype, device=network.device)
+    limit = torch.full_like(highest, torch.inf)
     started = time.perf_counter()
 
     for epoch in tqdm(range(epochs + 1), desc="epochs", disable=not progress, leave=False):
-        step_size = check_real("lr", schedule(epoch)) if epoch else 0.0
-        if epoch and not _one_epoch(network, weights, data, step_size, loss, batch_size, generator, stop):
-            break
+        step_size = 0.0
+        if epoch:
+            step_size = check_real("lr", lr(epoch)) if callable(lr) else lr
+            if not _one_epoch(network, weights, data, step_size, loss, batch_size, generator, stop, highest):
+                break
+            # Weights that were thrown far away can leave a dead network, with a loss as harmless as before training.
+            diverged |= ~(highest <= limit)
         finished = network.with_weights([weight.clone() for weight in weights])
         rows = _measure(finished, network, data, loss, diverged)
         seconds = time.perf_counter() - started
         rows = [{"epoch": epoch, "batch_seed": batch_seed, "lr": step_size, "seconds": seconds} | row for row in rows]
         diverged = torch.tensor([row["diverged"] for row in rows], device=network.device)
+        if epoch == 0:
+            before = torch.tensor([row["train_loss"] for row in rows], dtype=network.dtype, device=network.device)
+            limit = EXPLODED * before.clamp_min(1)
         history += rows
         if on_epoch:
             on_epoch(rows)
@@ -106,9 +119,20 @@ def train(
 
 
 def _one_epoch(
-    network: FCN, weights: list[Tensor], data: Dataset, lr: float, loss: str, batch_size: int, generator: torch.Generator, stop: Event
+    network: FCN,
+    weights: list[Tensor],
+    data: Dataset,
+    lr: float,
+    loss: str,
+    batch_size: int,
+    generator: torch.Generator,
+    stop: Event,
+    highest: Tensor,
 ) -> bool:
-    """One pass over the training data; updates `weights` in place. False if `stop` was set on the way."""
+    """One pass over the training data; updates `weights`, and each member's `highest` minibatch loss, in place.
+
+    False if `stop` was set on the way.
+    """
     order = torch.randperm(len(data.x_train), generator=generator).to(network.device)
     for batch in order.split(batch_size):
         if stop.is_set():
@@ -116,8 +140,9 @@ def _one_epoch(
         variables = [weight.detach().requires_grad_() for weight in weights]
         f = network.with_weights(variables)(data.x_train[batch])
         # Each member's loss is its own mean over the batch; their sum's gradient is all members' gradients at once.
-        total = _losses(f, data.y_train[batch], loss).mean(dim=1).sum()
-        for weight, gradient in zip(weights, torch.autograd.grad(total, variables), strict=True):
+        losses = _losses(f, data.y_train[batch], loss).mean(dim=1)
+        torch.maximum(highest, losses.detach(), out=highest)
+        for weight, gradient in zip(weights, torch.autograd.grad(losses.sum(), variables), strict=True):
             weight.sub_(gradient, alpha=lr)
     return True
 
