@@ -34,7 +34,7 @@ check: .venv/installed node_modules/installed ## lint, types and fast unit tests
 	ruff check .
 	ruff format --check .
 	mypy
-	tsc --project tsconfig.json
+	node_modules/.bin/tsc --project tsconfig.json
 	pytest -q tests/unit
 
 test: check build/html.stamp ## everything that CI runs
