@@ -76,8 +76,13 @@ $(libraries)/installed: node_modules/installed
 	cp "$$(python -c 'import anywidget, pathlib; print(pathlib.Path(anywidget.__file__).parent / "nbextension/index.js")')" $(libraries)/anywidget.js
 	@touch $@
 
+# What trains in the page: our engine with jax-js, and the digits, loaded when Train is first pressed.
+$(libraries)/robustnb-engine.js: robustnb/widgets/engine.js robustnb/widgets/page.py robustnb/data.py $(libraries)/installed
+	node_modules/.bin/esbuild $< --bundle --minify --format=iife --log-level=warning --outfile=build/engine.bundle.js
+	python -m robustnb.widgets.page build/engine.bundle.js $(libraries)
+
 # Rendered from the executed notebooks alone, always whole, so that nothing stale is left in it.
-build/html.stamp: notebooks $(executed) $(pages) $(libraries)/installed
+build/html.stamp: notebooks $(executed) $(pages) $(libraries)/robustnb-engine.js
 	@if [ -e $@ ] && [ -z "$(filter-out notebooks,$?)" ]; then exit 0; fi; \
 	rm -rf build/stage build/_build build/html; mkdir -p build/stage/book; \
 	cp _config.yml _toc.yml build/stage; \

@@ -72,7 +72,7 @@ def train(
     on_epoch is called with each epoch's history rows (epoch 0 too); once `stop` is set, training ends at the
     next step and keeps the finished epochs. A member is marked `diverged`, with NaN measurements, from the epoch on in
     which its loss or stability is no longer finite, or its loss on a minibatch exceeds EXPLODED times the loss before training
-    (or 1, if that is less).
+    (or 1, if that is less). Training ends when all have.
 
     Raises ValueError or TypeError, before any work, for an argument out of range or data that do not fit.
     """
@@ -113,9 +113,11 @@ def train(
         history += rows
         if on_epoch:
             on_epoch(rows)
+        if diverged.all():
+            break
 
-    last_epoch = history[-1]["epoch"]
-    return Run(finished, network, pd.DataFrame(history), stopped=last_epoch < epochs)
+    stopped = stop.is_set() and history[-1]["epoch"] < epochs and not diverged.all()
+    return Run(finished, network, pd.DataFrame(history), stopped=bool(stopped))
 
 
 def _one_epoch(

@@ -61,7 +61,7 @@ def test_train_adds_a_point_and_a_second_train_ends_the_first(jupyterlab, watche
     lab.wait_for(timeout=90_000)
     points = lab.locator(".rnb-main .rnb-mine")
     status = lab.locator(".rnb-status")
-    train = lab.get_by_role("button", name="Train")
+    train = lab.get_by_role("button", name="Train", exact=True)
     assert points.count() == 0
 
     set_number(page, "epochs", 2)

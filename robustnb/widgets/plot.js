@@ -1,0 +1,169 @@
+// The laboratory's drawing: scales, axes, lines and bands as SVG. A plain script, joined with page.js and lab.js into one module.
+// @ts-check
+
+/**
+ * @typedef {"stability" | "lazy_ratio" | "test_accuracy"} Measure
+ * @typedef {{title: string, short: string, log: boolean}} Axis
+ * @typedef {{x: number, y: number, low?: number, high?: number}} Point
+ * @typedef {{points: Point[], style: string, color: string, marker?: string, name: string}} Line
+ */
+
+const SVG = "http://www.w3.org/2000/svg";
+/** @type {Record<Measure | "width" | "depth" | "epoch" | "train_loss", Axis>} */
+const SCALES = {
+  stability: { title: "P/ε after training (larger = less stable)", short: "P/ε", log: true },
+  lazy_ratio: { title: "lazy training ratio κ (smaller = lazier)", short: "lazy ratio κ", log: true },
+  test_accuracy: { title: "accuracy on test data", short: "accuracy", log: false },
+  width: { title: "width m (neurons in a layer)", short: "width", log: true },
+  depth: { title: "depth L (weight matrices)", short: "depth", log: false },
+  epoch: { title: "epoch", short: "epoch", log: false },
+  train_loss: { title: "loss on training data", short: "loss", log: true },
+};
+const CROSS = "M-6,-6L6,6M-6,6L6,-6";
+// One shape for each initialization, so that lines can be told apart without their colours.
+const MARKERS = ["M-4,0A4,4 0 1,0 4,0A4,4 0 1,0 -4,0Z", "M-4,-4H4V4H-4Z", "M0,-5L5,4H-5Z", "M0,-5.5L5.5,0L0,5.5L-5.5,0Z", "M0,5L5,-4H-5Z"];
+
+/** @param {string} tag @param {Record<string, string | number>} [attributes] @param {string} [text] */
+function svg(tag, attributes = {}, text) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, String(value));
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+/**
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag @param {string} [className] @param {string} [text]
+ */
+function html(tag, className = "", text = "") {
+  const node = document.createElement(tag);
+  node.className = className;
+  node.textContent = text;
+  return node;
+}
+
+/** A number as a reader wants it: three significant digits, no exponent unless it is needed. @param {number | null} value */
+function format(value, digits = 3) {
+  if (value === null || !Number.isFinite(value)) return "–";
+  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5)) {
+    const [mantissa, exponent] = value.toExponential(1).split("e");
+    return `${mantissa} · 10${superscript(Number(exponent))}`;
+  }
+  return String(Number(value.toPrecision(digits)));
+}
+
+/** @param {number} n */
+const superscript = (n) => [...String(n)].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(c)] ?? "⁻").join("");
+
+/**
+ * A scale from data to pixels with its ticks: powers of ten or of two on log axes, round numbers on linear ones.
+ * @param {number[]} values @param {boolean} log @param {number} start @param {number} end @param {number[]} [fixed] the ticks, if given
+ */
+function scale(values, log, start, end, fixed) {
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  if (!(high > low)) [low, high] = log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
+  if (!Number.isFinite(low)) [low, high] = [0.1, 1];
+  const f = log ? Math.log10 : (/** @type {number} */ v) => v;
+  const margin = (f(high) - f(low)) * 0.06;
+  const [from, to] = [f(low) - margin, f(high) + margin];
+  const place = (/** @type {number} */ v) => start + ((f(v) - from) / (to - from)) * (end - start);
+  const ticks = fixed ?? (log ? logTicks(from, to) : linearTicks(from, to));
+  return { place, ticks: ticks.length > 1 ? ticks : linearTicks(low, high) };
+}
+
+/** @param {number} from @param {number} to */
+function logTicks(from, to) {
+  const steps = to - from > 2.2 ? [1] : to - from > 0.9 ? [1, 3] : to - from > 0.35 ? [1, 2, 5] : [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8];
+  const skip = Math.max(1, Math.ceil((to - from) / 6));
+  const ticks = [];
+  for (let decade = Math.floor(from); decade <= to; decade++) {
+    if (steps.length === 1 && decade % skip) continue;
+    for (const step of steps) {
+      const value = step * 10 ** decade;
+      if (Math.log10(value) >= from && Math.log10(value) <= to) ticks.push(value);
+    }
+  }
+  return ticks;
+}
+
+/** @param {number} from @param {number} to */
+function linearTicks(from, to) {
+  const rough = (to - from) / 4;
+  const unit = 10 ** Math.floor(Math.log10(rough));
+  const step = unit * ([1, 2, 5, 10].find((s) => s * unit >= rough) ?? 10);
+  const ticks = [];
+  for (let k = Math.ceil(from / step); k * step <= to; k++) ticks.push(Number((k * step).toPrecision(6)));
+  return ticks;
+}
+
+/**
+ * One plot, drawn anew: axes, lines with bands and markers, the reader's runs, and the chosen setting's rule.
+ * @param {Element} root an svg element
+ * @param {{width: number, height: number, x: Axis, y: Axis, ticks?: number[], lines: Line[], runs?: Point[], chosen?: number,
+ *   description: string, compact: boolean}} plot
+ */
+function draw(root, { width, height, x, y, ticks, lines, runs = [], chosen, description, compact }) {
+  const margin = { left: compact ? 44 : 56, right: 12, top: compact ? 22 : 26, bottom: compact ? 24 : 40 };
+  const points = lines.flatMap((line) => line.points).concat(runs);
+  const drawable = (/** @type {number} */ v) => Number.isFinite(v) && (!y.log || v > 0);
+  const heights = points.flatMap((p) => [p.y, p.low ?? p.y, p.high ?? p.y]).filter(drawable);
+  const floor = Math.min(...heights);
+  const xs = scale(ticks ?? points.map((p) => p.x), x.log, margin.left, width - margin.right, ticks);
+  const ys = scale(heights, y.log, height - margin.bottom, margin.top);
+
+  root.replaceChildren();
+  for (const [name, value] of Object.entries({ viewBox: `0 0 ${width} ${height}`, width, height, "aria-label": description })) {
+    root.setAttribute(name, String(value));
+  }
+  root.append(svg("text", { x: 4, y: 14, class: "rnb-title" }, compact ? y.short : y.title));
+  const every = Math.ceil((xs.ticks.length * 34) / (width - margin.left - margin.right));
+  for (const [i, tick] of xs.ticks.entries()) {
+    const at = xs.place(tick);
+    root.append(svg("line", { x1: at, x2: at, y1: margin.top, y2: height - margin.bottom, class: "rnb-grid" }));
+    if (i % every === 0) root.append(svg("text", { x: at, y: height - margin.bottom + 15, class: "rnb-tick", "text-anchor": "middle" }, String(tick)));
+  }
+  for (const tick of ys.ticks) {
+    const at = ys.place(tick);
+    root.append(svg("line", { x1: margin.left, x2: width - margin.right, y1: at, y2: at, class: "rnb-grid" }));
+    root.append(svg("text", { x: margin.left - 6, y: at + 4, class: "rnb-tick", "text-anchor": "end" }, format(tick)));
+  }
+  if (!compact) {
+    const center = (margin.left + width - margin.right) / 2;
+    root.append(svg("text", { x: center, y: height - 6, class: "rnb-title", "text-anchor": "middle" }, x.title));
+  }
+  if (chosen !== undefined) {
+    const at = xs.place(chosen);
+    root.append(svg("line", { x1: at, x2: at, y1: margin.top, y2: height - margin.bottom, class: "rnb-rule" }));
+  }
+  for (const line of lines) {
+    const shown = line.points.filter((p) => drawable(p.y)).map((p) => ({ x: xs.place(p.x), y: ys.place(p.y), p }));
+    const group = svg("g", { class: `rnb-line rnb-${line.style}`, style: `color: ${line.color}`, "data-name": line.name });
+    const banded = shown.filter(({ p }) => p.low !== undefined && p.high !== undefined);
+    if (banded.length > 1) {
+      const top = banded.map(({ x, p }) => `${x},${ys.place(/** @type {number} */ (p.high))}`);
+      const bottom = banded.map(({ x, p }) => `${x},${ys.place(Math.max(/** @type {number} */ (p.low), floor))}`).reverse();
+      group.append(svg("polygon", { points: [...top, ...bottom].join(" "), class: "rnb-band" }));
+    }
+    group.append(svg("polyline", { points: shown.map(({ x, y }) => `${x},${y}`).join(" ") }));
+    if (line.marker) {
+      for (const { x, y } of shown) group.append(svg("path", { d: line.marker, transform: `translate(${x},${y})` }));
+    }
+    if (line.style === "chosen") {
+      for (const { x, y, p } of shown) if (p.x === chosen) group.append(svg("circle", { cx: x, cy: y, r: 8, class: "rnb-here" }));
+    }
+    root.append(group);
+  }
+  for (const run of runs.filter((p) => drawable(p.y))) {
+    root.append(svg("path", { d: CROSS, transform: `translate(${xs.place(run.x)},${ys.place(run.y)})`, class: "rnb-mine" }));
+  }
+}
+
+/** The key of one line in the legend. @param {Line} line */
+function legendKey(line) {
+  const key = svg("svg", { width: 30, height: 12, "aria-hidden": "true" });
+  const group = svg("g", { class: `rnb-line rnb-${line.style}`, style: `color: ${line.color}`, transform: "translate(0,6)" });
+  group.append(svg("polyline", { points: "0,0 30,0" }));
+  if (line.marker) group.append(svg("path", { d: line.marker, transform: "translate(15,0)" }));
+  key.append(group);
+  return key;
+}
