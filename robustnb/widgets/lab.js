@@ -292,6 +292,12 @@ function render({ model, el }) {
     redrawCurves();
   }
 
+  /** To move the exponent is to choose the family that has one. */
+  function powerChosen() {
+    model.set("init_index", model.get("kinds").indexOf("m^-c"));
+    model.save_changes();
+  }
+
   function changed() {
     note = "";
     if (!live(model)) writeAddress(model);
@@ -321,7 +327,7 @@ function render({ model, el }) {
   });
 
   /** @type {[string[], () => void][]} */
-  const listeners = [[["runs"], redraw], [["progress"], progressed], [["error"], redrawBench], [SHARED, changed]];
+  const listeners = [[["runs"], redraw], [["progress"], progressed], [["error"], redrawBench], [["c"], powerChosen], [SHARED, changed]];
   const events = listeners.map(([names, f]) => /** @type {[string, () => void]} */ ([names.map((name) => `change:${name}`).join(" "), f]));
   for (const [names, f] of events) model.on(names, f);
   const resized = new ResizeObserver(redraw);

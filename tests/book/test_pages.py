@@ -26,7 +26,7 @@ def test_every_picture_says_what_it_shows(name, watched):
     for image in page.locator("article img").all():
         assert len(image.get_attribute("alt") or "") > 20
         assert "_images" not in image.get_attribute("alt")
-    for plot in page.locator(".rnb-lab svg[role=img]").all():
+    for plot in page.locator(".rnb-plots svg[role=img]").all():
         assert re.search(r"against (width|depth).*\d", plot.get_attribute("aria-label"))
 
 
