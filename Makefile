@@ -35,10 +35,10 @@ check: .venv/installed node_modules/installed ## lint, types and fast unit tests
 	ruff format --check .
 	mypy
 	node_modules/.bin/tsc --project tsconfig.json
-	pytest -q tests/unit
+	pytest -q -n $(cores) tests/unit
 
 test: check build/html.stamp ## everything that CI runs
-	pytest -q tests/notebooks tests/book
+	pytest -q -n $(cores) --dist loadgroup tests/notebooks tests/book
 
 clean: ## remove everything that was made
 	rm -rf .venv node_modules build dist

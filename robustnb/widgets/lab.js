@@ -56,6 +56,19 @@ function fromAddress(model) {
   return "";
 }
 
+const SHAPES = ["rises", "falls", "rises, then falls", "falls, then rises"];
+
+/** Which of SHAPES a measured curve has; a turn counts if it exceeds two standard errors. @param {Point[]} points */
+function shapeOf(points) {
+  const surely = (/** @type {Point} */ a, /** @type {Point} */ b) => a.y - b.y > Math.hypot(a.y - (a.low ?? a.y), b.y - (b.low ?? b.y));
+  const [first, last] = [points[0], points[points.length - 1]];
+  const top = points.reduce((a, b) => (b.y > a.y ? b : a));
+  const bottom = points.reduce((a, b) => (b.y < a.y ? b : a));
+  if (surely(top, first) && surely(top, last)) return 2;
+  if (surely(first, bottom) && surely(last, bottom)) return 3;
+  return last.y > first.y ? 0 : 1;
+}
+
 /** @param {{model: any, el: HTMLElement}} context */
 function render({ model, el }) {
   const root = html("div", "rnb-lab");
@@ -85,14 +98,19 @@ function render({ model, el }) {
   const charts = LIVE.map(() => svg("svg", { role: "img", class: "rnb-small" }));
   const hint = html("p", "rnb-note", "Press Train: loss, accuracy, P/ε and κ appear here, epoch by epoch.");
   curves.append(hint, ...charts);
+  const guess = html("fieldset", "rnb-guess");
+  const answer = html("p", "rnb-answer");
+  answer.setAttribute("role", "status");
   const details = html("details", "rnb-numbers");
   const numbers = html("table");
   details.append(html("summary", "", "The numbers behind this plot"), numbers);
-  root.append(readout, plots, legend, bench, status, error, curves, details);
+  root.append(guess, answer, readout, plots, legend, bench, status, error, curves, details);
   el.append(root);
 
   /** The rows of the run under way, or of the last. @type {any[]} */
   let history = [];
+  /** Where a preset asks for a prediction, what was measured stays hidden until it is made. */
+  let revealed = !model.get("predict");
   let note = live(model) ? "" : fromAddress(model);
 
   /** @returns {Setting} */
@@ -141,7 +159,7 @@ function render({ model, el }) {
     const table = model.get("table");
     const own = seriesOf(chosen);
     /** @type {Line[]} */
-    const lines = model.get("series").map((/** @type {Series} */ { name, label, color }, /** @type {number} */ i) => ({
+    const lines = (revealed ? model.get("series") : []).map((/** @type {Series} */ { name, label, color }, /** @type {number} */ i) => ({
       points: curve(name, x, chosen).filter((row) => table[y][row] !== null).map((row) => {
         const [mean, error] = [table[y][row], table[`${y}_error`][row]];
         return { x: table[x][row], y: mean, low: mean - 2 * error, high: mean + 2 * error };
@@ -174,8 +192,10 @@ function render({ model, el }) {
     const own = seriesOf(chosen);
     const rows = curve(own.name, x, chosen);
     const row = rows.find((r) => table[x][r] === chosen[x]);
-    const runs = mine(x, chosen);
+    const runs = revealed ? mine(x, chosen) : [];
+    redrawGuess(x, first, own);
 
+    readout.hidden = details.hidden = !revealed;
     readout.replaceChildren(html("strong", "", `${own.label}, width ${chosen.width}, depth ${chosen.depth}`), row !== undefined && table.n[row]
       ? `: P/ε = ${format(table.stability[row])} ± ${format(table.stability_error[row], 2)} after training (mean and standard error of ${table.n[row]} seeds), `
         + `${format(exact(chosen))} before (exact). κ = ${format(table.lazy_ratio[row])}, accuracy ${format(table.test_accuracy[row])}.`
@@ -199,6 +219,45 @@ function render({ model, el }) {
     redrawNumbers(rows, x, table, chosen);
     redrawBench();
     redrawCurves();
+    requestAnimationFrame(nameSliders);
+  }
+
+  /** ipywidgets' sliders tell a screen reader neither their name nor the value that they show. */
+  function nameSliders() {
+    for (const slider of root.closest(".widget-vbox")?.querySelectorAll(".rnb-controls .widget-slider") ?? []) {
+      const handle = slider.querySelector(".noUi-handle");
+      handle?.setAttribute("aria-label", slider.querySelector("label")?.textContent ?? "");
+      handle?.setAttribute("aria-valuetext", slider.querySelector(".widget-readout")?.textContent ?? "");
+    }
+  }
+
+  /** Ask for the prediction, until it is made. @param {"width" | "depth"} x @param {Measure} y @param {Series} own */
+  function redrawGuess(x, y, own) {
+    guess.hidden = revealed;
+    if (revealed) return;
+    const other = x === "width" ? `depth ${setting().depth}` : `width ${setting().width}`;
+    guess.replaceChildren(html("legend", "", `Predict first: as the ${x} grows, ${SCALES[y].short} of trained networks (${own.label}, ${other}) …`));
+    for (const [i, shape] of SHAPES.entries()) {
+      const button = html("button", "rnb-button", shape);
+      button.type = "button";
+      button.addEventListener("click", () => reveal(i, x, y));
+      guess.append(button);
+    }
+  }
+
+  /** Show what was measured, beside what the reader expected. @param {number} expected @param {"width" | "depth"} x @param {Measure} y */
+  function reveal(expected, x, y) {
+    revealed = true;
+    const line = linesFor(y, x, setting()).find(({ style }) => style === "chosen");
+    const measured = line ? shapeOf(line.points) : -1;
+    const top = line?.points.reduce((a, b) => (b.y > a.y ? b : a));
+    const peak = measured === 2 && top ? `, with its peak at ${x} ${top.x}` : "";
+    answer.textContent = measured < 0
+      ? `You expected: ${SHAPES[expected]}. This setting was not measured: train it.`
+      : measured === expected
+        ? `Well seen: it ${SHAPES[measured]}${peak}.`
+        : `You expected that it ${SHAPES[expected]}. Measured, it ${SHAPES[measured]}${peak}. Now look for a reason: the accuracy beside it may help.`;
+    redraw();
   }
 
   /** The plot in words. @param {Line[]} lines @param {"width" | "depth"} x @param {Measure} y @param {string} which */

@@ -49,6 +49,7 @@ class View(anywidget.AnyWidget):
     series: traitlets.List[dict[str, str]] = traitlets.List().tag(sync=True)
     shape = traitlets.Dict().tag(sync=True)
     name = traitlets.Unicode().tag(sync=True)
+    predict = traitlets.Bool(False).tag(sync=True)
     kinds: traitlets.List[str] = traitlets.List(list(KINDS)).tag(sync=True)
     widths: traitlets.List[int] = traitlets.List(WIDTHS).tag(sync=True)
     depths: traitlets.List[int] = traitlets.List(DEPTHS).tag(sync=True)
@@ -75,6 +76,7 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         y: "stability", "lazy_ratio" or "test_accuracy", the measure that starts in the large plot.
         init: the initialization to start with, by name ("he", "m^-1.5").
         width, depth: a power of two from 4 to 1024; a whole number from 2 to 10.
+        predict: hide what was measured until the reader has said what to expect.
         atlas: the measured table to draw.
         device: where *Train* trains: "auto" (CUDA, else MPS, else CPU) or a torch device.
 
@@ -90,6 +92,7 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         init: str = "he",
         width: int = 64,
         depth: int = 4,
+        predict: bool = False,
         atlas: str = "digits",
         device: str = "auto",
     ) -> None:
@@ -113,6 +116,7 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
             series=[{"name": name, "label": _label(name), "color": COLORS[name]} for name in inits],
             shape=_shape(self._data.inputs, self._data.classes),
             name=re.sub(r"[^a-z0-9]+", "-", question.lower()).strip("-")[:32] or "lab",
+            predict=predict,
             init_index=list(KINDS).index(kind),
             c=c,
             width_index=WIDTHS.index(width),

@@ -134,3 +134,13 @@ def test_slides_change_the_picture(watched):
     page.keyboard.press("End")
     page.wait_for_timeout(300)
     assert "radius 6," in shown()
+
+
+def test_a_screen_reader_hears_what_a_slider_is_and_shows(lab_page):
+    handle = lab_page.get_by_role("slider", name="width m").first
+    handle.focus()
+    lab_page.keyboard.press("ArrowRight")
+    lab_page.wait_for_function("document.querySelector('[aria-label=\"width m\"]').getAttribute('aria-valuetext') === '32'")
+    for control in lab_page.locator(".rnb-controls input, .rnb-controls select").all():
+        identity = control.get_attribute("id")
+        assert lab_page.locator(f"label[for='{identity}']").count() == 1

@@ -129,10 +129,10 @@ def test_train_trains_in_the_page_and_leaves_its_point(lab_page):
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(lab_page):
     set_number(lab_page, "epochs", 3)
     results = []
-    for seed in (5, 5, 6):
+    for run, seed in enumerate((5, 5, 6), start=1):
         set_number(lab_page, "seed", seed)
         press(lab_page, "Train")
-        until(lab_page, "Starting")
+        lab_page.wait_for_function(f"document.querySelectorAll('.rnb-main .rnb-mine').length === {run}", timeout=60_000)
         until(lab_page, "Done: ")
         results.append(re.search(r"Done: [^.]+\.\d+", status(lab_page))[0])
     assert results[0] == results[1] != results[2]
@@ -229,3 +229,19 @@ def test_points_are_copied_as_csv(browser, server):
     assert header == "init,width,depth,lr,epochs,seed,stability,lazy_ratio,test_accuracy"
     assert line.startswith("he,16,8,0.05,1,0,")
     context.close()
+
+
+def test_the_reader_predicts_and_then_sees(watched):
+    page = open_page(watched, HTML.as_uri(), "book/introduction")
+    assert page.locator(".rnb-line.rnb-chosen").count() == 0  # nothing measured is shown yet
+    assert page.locator(".rnb-line.rnb-exact").count() >= 1
+    page.get_by_role("button", name="rises", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.locator(".rnb-plots .rnb-chosen").first.wait_for(state="attached")
+    answer = page.locator(".rnb-answer").inner_text()
+    assert answer.startswith("You expected that it rises. Measured, it rises, then falls, with its peak at width 8.")
+    assert not page.locator(".rnb-guess").is_visible()
+    page.reload()
+    page.get_by_role("button", name="rises, then falls").click()
+    assert "Well seen" in page.locator(".rnb-answer").inner_text()
+    assert watched.trouble == []

@@ -74,7 +74,7 @@ HIDDEN = {
     "output": "import ipywidgets\nout = ipywidgets.Output()\ndisplay(out)\nwith out:\n    raise RuntimeError('hidden')",
     "laboratory": (
         "from robustnb.widgets import Laboratory\nlab = Laboratory()\n"
-        "lab.train(init='hidden', width=4, depth=2, lr=0.1, epochs=1, seed=0).join()\nlab"
+        "lab.train([dict(init=0, c=1, width=4, depth=2, lr=0.1, epochs='hidden', seed=0)]).join()\nlab"
     ),
 }
 
@@ -116,6 +116,7 @@ def plan(*what_if: str) -> list[str]:
     return sorted(Path(line.split()[-2]).stem for line in lines)
 
 
+@pytest.mark.xdist_group("make")
 def test_make_runs_again_just_what_changed():
     every = [path.stem for path in SOURCES]
     assert plan() == []
@@ -123,6 +124,7 @@ def test_make_runs_again_just_what_changed():
     assert plan("build/inputs.sum") == every
 
 
+@pytest.mark.xdist_group("make")
 @pytest.mark.parametrize("where", ["robustnb", "book/atlas"])
 def test_a_file_that_comes_or_goes_makes_the_notebooks_stale(where):
     sums = ROOT / "build" / "inputs.sum"
