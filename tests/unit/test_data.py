@@ -58,7 +58,7 @@ def test_unit_normalization_scales_every_image_to_length_one():
 
 
 def idx(array):
-    return gzip.compress(bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.astype(np.uint8).tobytes())
+    return gzip.compress(bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.astype(np.uint8).tobytes(), mtime=0)
 
 
 @pytest.fixture
