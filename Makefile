@@ -16,10 +16,15 @@ executed := $(notebooks:%=build/%)
 pages := _config.yml _toc.yml $(wildcard book/*.md book/*.bib book/assets/*)
 libraries := build/libraries
 
+# Only the inner make, of the notebooks, runs in parallel.
+ifeq ($(MAKELEVEL),0)
+.NOTPARALLEL:
+endif
+
 .PHONY: help book serve lab test check notebooks clean FORCE
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 book: build/html.stamp ## run every notebook, render the book
 	@echo "The book: file://$(CURDIR)/build/html/book/index.html"
@@ -59,6 +64,10 @@ build/inputs.sum: FORCE
 	@mkdir -p build
 	@find robustnb book/atlas requirements.txt -type f -not -name '*.pyc' -not -name '*.part' | LC_ALL=C sort | xargs cksum > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+# Which pages and assets there are: one that goes must go from the book.
+build/pages.list: FORCE
+	@mkdir -p build; printf '%s\n' $(sort $(pages) $(notebooks)) > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 FORCE:
 
 build/book/%.ipynb: book/%.ipynb build/inputs.sum | .venv/installed
@@ -82,8 +91,8 @@ $(libraries)/robustnb-engine.js: robustnb/widgets/engine.js robustnb/widgets/pag
 	python -m robustnb.widgets.page build/engine.bundle.js $(libraries)
 
 # Rendered from the executed notebooks alone, always whole, so that nothing stale is left in it.
-build/html.stamp: notebooks $(executed) $(pages) $(libraries)/robustnb-engine.js
-	@if [ -e $@ ] && [ -z "$(filter-out notebooks,$?)" ]; then exit 0; fi; \
+build/html.stamp: notebooks $(executed) $(pages) build/pages.list $(libraries)/robustnb-engine.js
+	@set -e; if [ -e $@ ] && [ -d build/html ] && [ -z "$(filter-out notebooks,$?)" ]; then exit 0; fi; \
 	rm -rf build/stage build/_build build/html; mkdir -p build/stage/book; \
 	cp _config.yml _toc.yml build/stage; \
 	cp $(executed) $(filter %.md %.bib,$(pages)) build/stage/book; \

@@ -58,7 +58,14 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | 
         cells = [cell.source for cell in nbformat.read(source, as_version=4).cells]
         index = cells.index(error.source) if error.source in cells else error.cell_index
         raise NotebookError(f"{source}, cell {index}:\n{error.source}\n\n{_plain(error.traceback)}") from None
-    for where, trace in hidden_errors(nbformat.read(failed, as_version=4)):
+    executed = nbformat.read(failed, as_version=4)
+    for index, cell in enumerate(executed.cells):
+        for output in cell.get("outputs", []):
+            # papermill takes SystemExit for success; an exception in a thread is only text.
+            text = _plain(output.get("traceback") or [output.get("text", "")])
+            if output.output_type == "error" or (output.get("name") == "stderr" and "Traceback (most recent call last)" in text):
+                raise NotebookError(f"{source}, cell {index}:\n{cell.source}\n\n{text}")
+    for where, trace in hidden_errors(executed):
         raise NotebookError(f"{source}, {where}:\n{trace}")
     os.replace(failed, target)
     return time.perf_counter() - started

@@ -238,18 +238,18 @@ function crossEntropy(scores, label) {
 // The worker's side: one run at a time, told what to do by messages (see page.js).
 /** @type {Data} */
 let data;
-/** @type {{stopped: boolean, paused: boolean, wake: () => void}} */
-let run = { stopped: true, paused: false, wake: () => {} };
+/** @type {{id: string, stopped: boolean, paused: boolean, wake: () => void}} */
+let run = { id: "", stopped: true, paused: false, wake: () => {} };
 
 /** Train, a row posted for each epoch, until the last, divergence or a stop. @param {string} id @param {Setting} setting @param {Given} given
  * @param {boolean} paused */
 async function train(id, setting, given, paused) {
-  const mine = (run = { stopped: false, paused, wake: () => {} });
+  const mine = (run = { id, stopped: false, paused, wake: () => {} });
   const trainer = new Trainer(data, setting, given);
   let row = await trainer.start();
   self.postMessage({ kind: "row", id, row });
   while (row.epoch < setting.epochs && !row.diverged) {
-    if (mine.paused) await new Promise((resolve) => { mine.wake = () => resolve(undefined); });
+    if (mine.paused && !mine.stopped) await new Promise((resolve) => { mine.wake = () => resolve(undefined); });
     if (mine.stopped || !(await trainer.train(() => mine.stopped))) break;
     row = await trainer.measure();
     self.postMessage({ kind: "row", id, row });
@@ -270,6 +270,8 @@ self.onmessage = async ({ data: message }) => {
       run.stopped = true;
       run.wake();
       await train(message.id, message.setting, message.given, message.paused);
+    } else if (!run.id.startsWith(`${message.id}.`)) {
+      // meant for a run that is over
     } else if (message.kind === "stop") {
       run.stopped = true;
       run.wake();

@@ -30,7 +30,13 @@ function ask(model, message) {
 
 /** The laboratories' settings in the page's address: #section~name=1,4,6,…~other=… @returns {[string, Map<string, string>]} */
 function readAddress() {
-  const [anchor, ...labs] = decodeURIComponent(location.hash.slice(1)).split("~");
+  let text = location.hash.slice(1);
+  try {
+    text = decodeURIComponent(text);
+  } catch {
+    // A stray % is no reason to draw nothing.
+  }
+  const [anchor, ...labs] = text.split("~");
   return [anchor, new Map(labs.map((lab) => /** @type {[string, string]} */ (lab.split("=", 2))))];
 }
 

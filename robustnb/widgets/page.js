@@ -50,11 +50,19 @@ function pageWorker() {
     });
     return worker;
   })();
-  return page.robustnb.worker;
+  return page.robustnb.worker.catch((/** @type {Error} */ error) => {
+    page.robustnb.worker = undefined; // so that the next press tries again
+    throw error;
+  });
 }
 
-/** Runs that are under way or wait, page-wide: each has its number, so that late messages of an old one are ignored. */
-let lastRun = 0;
+/** Runs are numbered page-wide (each model has its own copy of this module), so that laboratories can share the worker. */
+function nextRun() {
+  const page = /** @type {any} */ (window);
+  page.robustnb ??= {};
+  page.robustnb.lastRun = (page.robustnb.lastRun ?? 0) + 1;
+  return page.robustnb.lastRun;
+}
 
 class PageEngine {
   /** @param {Model} model */
@@ -83,15 +91,17 @@ class PageEngine {
       this.write({ progress: { ...this.model.get("progress"), paused: message.kind !== "resume" } });
     }
     if (message.kind === "stop" || message.kind === "reset") this.stopped = true;
-    if (this.id) this.worker?.postMessage({ kind: message.kind === "reset" ? "stop" : message.kind });
+    if (this.id) this.worker?.postMessage({ kind: message.kind === "reset" ? "stop" : message.kind, id: this.id });
   }
 
   /** Train these settings one after the other. @param {Setting[]} settings @param {boolean} paused wait before the first epoch */
   async train(settings, paused) {
-    const id = (this.id = ++lastRun);
+    const id = (this.id = nextRun());
     this.stopped = false;
     this.write({ error: "", progress: { running: true, paused, epochs: settings[0].epochs, run: 1, of: settings.length } });
     this.worker = await pageWorker();
+    if (this.id === id && this.stopped) this.write({ progress: { running: false, message: "Stopped before the first epoch." } });
+    if (this.stopped) return;
     for (const [index, setting] of settings.entries()) {
       if (this.id !== id || !(await this.one(id, setting, index + 1, settings.length))) return;
     }
