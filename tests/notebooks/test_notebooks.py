@@ -82,7 +82,7 @@ HIDDEN = {
 @pytest.mark.parametrize("kind", HIDDEN)
 def test_an_error_that_only_a_widget_shows_fails_the_run(kind, tmp_path):
     source = notebook(tmp_path / "bad.ipynb", HIDDEN[kind])
-    with pytest.raises(NotebookError, match=r"(?s)bad\.ipynb, cell 1, .*hidden"):
+    with pytest.raises(NotebookError, match=r"(?s)bad\.ipynb, cell 1[,:].*hidden"):
         run_notebook(source, tmp_path / "out.ipynb")
     assert not (tmp_path / "out.ipynb").exists()
 
