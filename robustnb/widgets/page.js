@@ -72,8 +72,6 @@ class PageEngine {
     this.stopped = false;
     /** @type {Worker | undefined} */
     this.worker = undefined;
-    /** @type {(message: MessageEvent) => void} */
-    this.listener = () => {};
   }
 
   /** @param {any} message what the view would send to a kernel */
