@@ -86,7 +86,7 @@ $(libraries)/installed: node_modules/installed
 	@touch $@
 
 # What trains in the page: our engine with jax-js, and the digits, loaded when Train is first pressed.
-$(libraries)/robustnb-engine.js: robustnb/widgets/engine.js robustnb/widgets/page.py robustnb/data.py $(libraries)/installed
+$(libraries)/robustnb-engine.js: $(addprefix robustnb/widgets/,engine.js trainer.js random.js instances.js page.py) robustnb/data.py $(libraries)/installed
 	node_modules/.bin/esbuild $< --bundle --minify --format=iife --log-level=warning --outfile=build/engine.bundle.js
 	python -m robustnb.widgets.page build/engine.bundle.js $(libraries)
 

@@ -6,6 +6,8 @@ Each docstring gives the formula and how sure it is: *exact* (proved, checked by
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaln, logsumexp
@@ -87,6 +89,32 @@ def stability_at_initialization(
     inputs d, width m, depth L ≥ 2, outputs o: whole numbers or arrays that broadcast together.
     """
     return np.asarray(np.exp(log_stability_at_initialization(init, inputs=inputs, width=width, depth=depth, outputs=outputs)))
+
+
+class Theorem1(NamedTuple):
+    """The two terms of Theorem 1, arrays of one shape; `total` is their sum."""
+
+    training: Array
+    initialization: Array
+
+    @property
+    def total(self) -> Array:
+        return np.asarray(self.training + self.initialization)
+
+
+def theorem_1(init: str | Initialization, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Theorem1:
+    """Theorem 1: an upper bound on P/ε of trained lazy networks, of right order in m, L, d, o; its constants are suppressed.
+
+    P/ε ≲ (1/α) (√(L³ m² β_1² β_L²) e^{−m/L³} + √(m o β_1² β_L²)) γ^{L−2}, γ = β √(m/2). The first term is what
+    training moves, the second what initialization gives. Order: only shapes and exponents mean something.
+    Arguments as in `stability_at_initialization`.
+    """
+    m, depth = check_counts("width", width), check_counts("depth", depth, least=2)
+    scales = get_initialization(init).scales(inputs=inputs, width=width, depth=depth, outputs=outputs)
+    common = scales.beta_first * scales.beta_last * (scales.beta * np.sqrt(m / 2)) ** (depth - 2) / scales.alpha
+    training = common * depth**1.5 * m * np.exp(-m / depth**3)
+    initialization = common * np.sqrt(m * check_counts("outputs", outputs))
+    return Theorem1(*np.broadcast_arrays(training, initialization))
 
 
 def wide_stability_at_initialization(

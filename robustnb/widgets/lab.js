@@ -1,285 +1,307 @@
-// The laboratory's view: it draws the measured table, the exact values, the reader's runs and the run under way.
-// All its state lives in the model, so that ipywidgets controls linked in the browser (jslink) move it with no
-// kernel behind; what trains is the kernel (lab.py) or else the page (page.js), which write the same traits.
+// The laboratory's view: it draws the measured table, the theory's curves, the reader's runs and the run under way.
+// What there is to know lies in the model's traits, so that ipywidgets controls linked in the browser (jslink) move it with
+// no kernel behind; what trains is the kernel (lab.py) or else the page (page.js), which write the same traits.
 // @ts-check
 
-/**
- * @typedef {{init: number[], depth: number[], width: number[], n: number[]} &
- *   Record<`${Measure}${"" | "_error"}`, (number | null)[]>} Table  columns of equal length; init is an index into `series`
- * @typedef {{name: string, label: string, color: string}} Series
- * @typedef {Setting & Record<Measure, number | null>} Finished
- */
-
 const MEASURES = /** @type {const} */ (["stability", "lazy_ratio", "test_accuracy"]);
-const AXES = /** @type {const} */ (["width", "depth"]);
 const LIVE = /** @type {const} */ (["train_loss", "test_accuracy", "stability", "lazy_ratio"]);
-const SHARED = ["init_index", "width_index", "depth_index", "c", "x_index", "y_index", "lr", "epochs", "seed"];
+// A thousand neurons in each of ten layers would take minutes: a sweep stays where it can be watched.
+const SWEPT = 256;
 
-/** The page's engine of each model that has no kernel. @type {WeakMap<Model, PageEngine>} */
-const engines = new WeakMap();
-
-/** Is there a kernel behind this model? @param {Model} model */
-const live = (model) => Boolean(model.widget_manager?.kernel);
-
-/** Ask whatever trains for this model. @param {Model} model @param {any} message */
-function ask(model, message) {
-  if (live(model)) return model.send(message);
-  if (!engines.has(model)) engines.set(model, new PageEngine(model));
-  /** @type {PageEngine} */ (engines.get(model)).handle(message);
+/** A button; while it is off it stays where the keyboard can find it. @param {string} name @param {() => void} press */
+function button(name, press) {
+  const node = html("button", `rnb-button rnb-${name.split(" ")[0].toLowerCase()}`, name);
+  node.type = "button";
+  node.addEventListener("click", () => { if (node.ariaDisabled !== "true") press(); });
+  return node;
 }
 
-/** The laboratories' settings in the page's address: #section~name=1,4,6,…~other=… @returns {[string, Map<string, string>]} */
-function readAddress() {
-  let text = location.hash.slice(1);
-  try {
-    text = decodeURIComponent(text);
-  } catch {
-    // A stray % is no reason to draw nothing.
-  }
-  const [anchor, ...labs] = text.split("~");
-  return [anchor, new Map(labs.map((lab) => /** @type {[string, string]} */ (lab.split("=", 2))))];
+/** @param {HTMLElement} node @param {boolean} on */
+const enable = (node, on) => node.setAttribute("aria-disabled", String(!on));
+
+/** A paragraph for a message that a screen reader speaks when it changes. @param {string} className @param {string} [role] */
+function spoken(className, role = "status") {
+  const node = html("p", className);
+  node.setAttribute("role", role);
+  return node;
 }
 
-/** Put the model's settings into the page's address, beside what is there. @param {Model} model */
-function writeAddress(model) {
-  const [anchor, labs] = readAddress();
-  labs.set(model.get("name"), SHARED.map((trait) => model.get(trait)).join(","));
-  history.replaceState(null, "", `#${[anchor, ...[...labs].map(([name, values]) => `${name}=${values}`)].join("~")}`);
-}
+class View {
+  /** @param {Session} session @param {HTMLElement} el */
+  constructor(session, el) {
+    this.session = session;
+    this.model = session.model;
+    this.root = html("div", "rnb-lab");
+    this.readout = html("p", "rnb-readout");
+    this.answer = spoken("rnb-answer");
+    this.answer.tabIndex = -1;
+    this.plots = html("div", "rnb-plots");
+    const side = html("div", "rnb-side");
+    const main = html("div", "rnb-main");
+    this.panels = MEASURES.map((_, i) => svg("svg", { role: "img", class: i ? "rnb-small" : "rnb-large" }));
+    this.sketch = new Sketch(() => this.later());
+    main.append(this.panels[0], this.sketch.svg);
+    side.append(...this.panels.slice(1));
+    this.plots.append(main, side);
+    this.legend = html("ul", "rnb-legend");
+    this.guess = this.guessing();
+    this.buttons = {
+      train: button("Train", () => this.train([this.setting])),
+      sweep: button("Sweep", () => this.train(this.sweepSettings())),
+      pause: button("Pause", () => session.ask({ kind: this.progress.paused ? "resume" : "pause" })),
+      step: button("Step", () => (this.progress.running ? session.ask({ kind: "step" }) : this.train([this.setting], true))),
+      stop: button("Stop", () => session.ask({ kind: "stop" })),
+      reset: button("Reset", () => { session.history = []; session.ask({ kind: "reset" }); }),
+      copy: button("Copy points as CSV", () => this.copy()),
+    };
+    this.bar = html("progress", "rnb-progress");
+    this.bar.setAttribute("aria-label", "training progress");
+    const bench = html("div", "rnb-bench");
+    bench.append(...Object.values(this.buttons), this.bar);
+    this.status = html("p", "rnb-status");
+    this.voice = spoken("rnb-voice");
+    this.error = spoken("rnb-error", "alert");
+    this.curves = html("div", "rnb-live");
+    this.hint = html("p", "rnb-note", "Press Train: loss, accuracy, P/ε and κ appear here, epoch by epoch.");
+    this.charts = LIVE.map(() => svg("svg", { role: "img", class: "rnb-small" }));
+    this.curves.append(this.hint, ...this.charts);
+    this.digit = new DigitPanel(session);
+    this.details = html("details", "rnb-numbers");
+    this.numbers = html("table");
+    this.details.append(html("summary", "", "The numbers behind this plot"), this.numbers);
+    this.details.addEventListener("toggle", () => this.later());
+    this.root.append(this.guess, this.answer, this.readout, this.plots, this.legend, bench, this.status, this.voice, this.error, this.curves,
+      this.digit.root, this.details);
+    el.append(this.root);
 
-/** Take the settings from the page's address, if it has some for this laboratory. Returns a note if it cannot be read. @param {Model} model */
-function fromAddress(model) {
-  const [anchor, labs] = readAddress();
-  const text = labs.get(model.get("name"));
-  if (text === undefined) return "";
-  const values = text.split(",").map((value) => (value.trim() === "" ? NaN : Number(value)));
-  const limits = [model.get("kinds").length, model.get("widths").length, model.get("depths").length, 0, AXES.length, MEASURES.length];
-  const valid = values.length === SHARED.length && values.every((value, i) => Number.isFinite(value) && value >= 0
-    && (!limits[i] || (Number.isInteger(value) && value < limits[i])));
-  if (!valid) return "The settings in this page's address could not be read, and were ignored.";
-  SHARED.forEach((trait, i) => model.set(trait, values[i]));
-  document.getElementById(anchor)?.scrollIntoView();
-  return "";
-}
-
-const SHAPES = ["rises", "falls", "rises, then falls", "falls, then rises"];
-
-/** Which of SHAPES a measured curve has; a turn counts if it exceeds two standard errors. @param {Point[]} points */
-function shapeOf(points) {
-  const surely = (/** @type {Point} */ a, /** @type {Point} */ b) => a.y - b.y > Math.hypot(a.y - (a.low ?? a.y), b.y - (b.low ?? b.y));
-  const [first, last] = [points[0], points[points.length - 1]];
-  const top = points.reduce((a, b) => (b.y > a.y ? b : a));
-  const bottom = points.reduce((a, b) => (b.y < a.y ? b : a));
-  if (surely(top, first) && surely(top, last)) return 2;
-  if (surely(first, bottom) && surely(last, bottom)) return 3;
-  return last.y > first.y ? 0 : 1;
-}
-
-/** @param {{model: any, el: HTMLElement}} context */
-function render({ model, el }) {
-  const root = html("div", "rnb-lab");
-  const readout = html("p", "rnb-readout");
-  readout.setAttribute("role", "status");
-  const plots = html("div", "rnb-plots");
-  const [main, ...side] = MEASURES.map((_, i) => svg("svg", { role: "img", class: i ? "rnb-small" : "rnb-main" }));
-  const sideBox = html("div", "rnb-side");
-  sideBox.append(...side);
-  plots.append(main, sideBox);
-  const legend = html("ul", "rnb-legend");
-
-  const bench = html("div", "rnb-bench");
-  const [train, sweep, pause, step, stop, reset, copy] = ["Train", "Sweep", "Pause", "Step", "Stop", "Reset", "Copy points as CSV"].map((name) => {
-    const button = html("button", `rnb-button rnb-${name.split(" ")[0].toLowerCase()}`, name);
-    button.type = "button";
-    return button;
-  });
-  const progress = html("progress", "rnb-progress");
-  progress.setAttribute("aria-label", "training progress");
-  const status = html("p", "rnb-status");
-  status.setAttribute("role", "status");
-  const error = html("p", "rnb-error");
-  error.setAttribute("role", "alert");
-  bench.append(train, sweep, pause, step, stop, reset, copy, progress);
-  const curves = html("div", "rnb-live");
-  const charts = LIVE.map(() => svg("svg", { role: "img", class: "rnb-small" }));
-  const hint = html("p", "rnb-note", "Press Train: loss, accuracy, P/ε and κ appear here, epoch by epoch.");
-  curves.append(hint, ...charts);
-  const guess = html("fieldset", "rnb-guess");
-  const answer = html("p", "rnb-answer");
-  answer.setAttribute("role", "status");
-  const details = html("details", "rnb-numbers");
-  const numbers = html("table");
-  details.append(html("summary", "", "The numbers behind this plot"), numbers);
-  root.append(guess, answer, readout, plots, legend, bench, status, error, curves, details);
-  el.append(root);
-
-  /** The rows of the run under way, or of the last. @type {any[]} */
-  let history = [];
-  /** Where a preset asks for a prediction, what was measured stays hidden until it is made. */
-  let revealed = !model.get("predict");
-  let note = live(model) ? "" : fromAddress(model);
-
-  /** @returns {Setting} */
-  const setting = () => ({
-    init: model.get("init_index"),
-    c: model.get("c"),
-    width: model.get("widths")[model.get("width_index")],
-    depth: model.get("depths")[model.get("depth_index")],
-    lr: model.get("lr"),
-    epochs: model.get("epochs"),
-    seed: model.get("seed"),
-  });
-
-  /** The name under which the table holds a setting's initialization. @param {Setting} chosen */
-  const nameOf = (chosen) => (model.get("kinds")[chosen.init] === "m^-c" ? `m^-${chosen.c}` : model.get("kinds")[chosen.init]);
-
-  /** @param {Setting} chosen @returns {Series} */
-  function seriesOf(chosen) {
-    const name = nameOf(chosen);
-    const found = model.get("series").find((/** @type {Series} */ series) => series.name === name);
-    return found ?? { name, label: name.replace("m^-", "m^−"), color: "#CC79A7" };
+    /** What must be drawn at the next frame. */
+    this.waiting = { all: false, progress: false };
+    this.scheduled = false;
+    // Readers who asked for less motion get the moving curves twice a second, not at every frame.
+    this.calm = matchMedia("(prefers-reduced-motion: reduce)");
+    /** @type {[string, () => void][]} */
+    this.events = [
+      ["change:progress", () => this.later("progress")],
+      ["change:runs", () => this.later()],
+      ["change:moves", () => this.digit.redraw()],
+      ["change:error", () => this.later()],
+      [SHARED.map((name) => `change:${name}`).join(" "), () => this.later()],
+    ];
+    for (const [names, f] of this.events) this.model.on(names, f);
+    this.resized = new ResizeObserver(() => this.later());
+    this.resized.observe(this.plots);
+    session.watched(1);
+    this.digit.redraw();
+    this.redraw();
   }
 
-  /** P/ε before training, exactly (theory.py: stability_at_initialization). @param {Setting} chosen */
-  function exact({ init, c, width, depth }) {
-    const { inputs, outputs, ball, log_chi, log_gain } = model.get("shape");
-    const [first, hidden, last] = betas(model.get("kinds")[init], c, inputs, width, outputs).map(Math.log);
-    return ball * Math.exp(first + (depth - 2) * hidden + last + (depth - 1) * log_gain[model.get("widths").indexOf(width)] + log_chi);
+  close() {
+    this.resized.disconnect();
+    for (const [names, f] of this.events) this.model.off(names, f);
+    this.session.watched(-1);
   }
 
-  /** The table's rows for one initialization, along the x axis, with the other coordinate as chosen.
-   * @param {string} name @param {"width" | "depth"} x @param {Setting} chosen */
-  function curve(name, x, chosen) {
+  get setting() { return this.session.setting(); }
+  get progress() { return this.model.get("progress"); }
+  /** @returns {"width" | "depth"} */
+  get x() { return AXES[this.model.get("x_index")]; }
+  /** @returns {Measure} the large plot's */
+  get y() { return MEASURES[this.model.get("y_index")]; }
+  get other() { return this.x === "width" ? /** @type {const} */ ("depth") : /** @type {const} */ ("width"); }
+
+  /** Redraw at the next frame, however many changes come before it. @param {"all" | "progress"} [what] */
+  later(what = "all") {
+    this.waiting[what] = true;
+    if (this.scheduled) return;
+    this.scheduled = true;
+    const frame = () => requestAnimationFrame(() => {
+      this.scheduled = false;
+      if (this.waiting.all) this.redraw();
+      else this.redrawRun();
+      this.waiting = { all: false, progress: false };
+    });
+    if (what === "progress" && this.calm.matches && this.progress.running) setTimeout(frame, 500);
+    else frame();
+  }
+
+  /** @param {Setting[]} settings @param {boolean} [paused] */
+  train(settings, paused = false) {
+    this.session.ask({ kind: "train", settings, paused });
+  }
+
+  sweepSettings() {
+    const values = this.model.get(`${this.x}s`).filter((/** @type {number} */ v) => this.x === "depth" || v <= SWEPT);
+    return values.map((/** @type {number} */ v) => ({ ...this.setting, [this.x]: v }));
+  }
+
+  copy() {
+    const columns = ["width", "depth", "lr", "epochs", "seed", ...MEASURES, "engine"];
+    const lines = this.model.get("runs").map((/** @type {any} */ run) => [this.session.nameOf(run), ...columns.map((name) => run[name])].join(","));
+    copyText([["init", ...columns].join(","), ...lines].join("\n")).then(
+      () => { this.session.note = `${lines.length} points copied.`; },
+      () => { this.session.note = "The browser did not allow copying."; },
+    ).finally(() => { this.voice.textContent = this.session.note; this.later(); });
+  }
+
+  // ── curves ──
+
+  /** P/ε before training, exactly. @param {Setting} chosen */
+  exact({ init, c, width, depth }) {
+    const shape = this.model.get("shape");
+    return exactStability(shape, this.model.get("kinds")[init], c, width, depth, shape.log_gain[this.model.get("widths").indexOf(width)]);
+  }
+
+  /** The table's rows for one initialization, along the x axis, with the other coordinate as chosen. @param {string} name */
+  rows(name) {
     /** @type {Table} */
-    const table = model.get("table");
-    const other = x === "width" ? "depth" : "width";
-    const init = model.get("series").findIndex((/** @type {Series} */ series) => series.name === name);
+    const table = this.model.get("table");
+    const { x, other, setting } = this;
+    const init = this.model.get("series").findIndex((/** @type {Series} */ series) => series.name === name);
     return table.init
       .map((_, row) => row)
-      .filter((row) => table.init[row] === init && table[other][row] === chosen[other])
+      .filter((row) => table.init[row] === init && table[other][row] === setting[other])
       .sort((a, b) => table[x][a] - table[x][b]);
   }
 
-  /** @param {Measure} y @param {"width" | "depth"} x @param {Setting} chosen @returns {Line[]} */
-  function linesFor(y, x, chosen) {
-    const table = model.get("table");
-    const own = seriesOf(chosen);
+  /** The measured lines, the chosen initialization's last. @param {Measure} y @returns {Line[]} */
+  measured(y) {
+    const table = this.model.get("table");
+    const { x } = this;
+    const chosen = this.session.nameOf(this.setting);
     /** @type {Line[]} */
-    const lines = (revealed ? model.get("series") : []).map((/** @type {Series} */ { name, label, color }, /** @type {number} */ i) => ({
-      points: curve(name, x, chosen).filter((row) => table[y][row] !== null).map((row) => {
+    const lines = this.model.get("series").map((/** @type {Series} */ { name, label, color }, /** @type {number} */ i) => ({
+      points: this.rows(name).filter((row) => table[y][row] !== null).map((row) => {
         const [mean, error] = [table[y][row], table[`${y}_error`][row]];
-        return { x: table[x][row], y: mean, low: mean - 2 * error, high: mean + 2 * error };
+        // As in figures.py: on a log axis a band cannot reach below zero; it ends at a tenth of the mean.
+        const low = SCALES[y].log ? Math.max(mean - 2 * error, mean / 10) : mean - 2 * error;
+        return { x: table[x][row], y: mean, low, high: mean + 2 * error };
       }),
-      style: name === own.name ? "chosen" : "other",
+      style: name === chosen ? "chosen" : "other",
       color,
       marker: MARKERS[i % MARKERS.length],
       name: label,
     }));
-    lines.sort((a, b) => Number(a.style === "chosen") - Number(b.style === "chosen"));
-    if (y === "stability") {
-      const points = model.get(`${x}s`).map((/** @type {number} */ v) => ({ x: v, y: exact({ ...chosen, [x]: v }) }));
-      lines.unshift({ points, style: "exact", color: own.color, name: `${own.label} before training, exact` });
-    }
-    return lines.filter((line) => line.points.length);
+    return lines.filter((line) => line.points.length).sort((a, b) => Number(a.style === "chosen") - Number(b.style === "chosen"));
   }
 
-  /** The reader's runs that belong into this plot. @param {"width" | "depth"} x @param {Setting} chosen @returns {Finished[]} */
-  function mine(x, chosen) {
-    const other = x === "width" ? "depth" : "width";
-    return model.get("runs").filter((/** @type {Finished} */ r) => nameOf(r) === nameOf(chosen) && r[other] === chosen[other]);
+  /** What theory says of P/ε: the exact value before training, and the shape of Theorem 1's bound for trained lazy networks, drawn at
+   * the height of what was measured, since its constants are unknown. @param {Line[]} measured @returns {Line[]} */
+  theory(measured) {
+    const { x, setting } = this;
+    const own = this.session.seriesOf(setting);
+    /** @type {number[]} */
+    const values = this.model.get(`${x}s`);
+    const exact = values.map((v) => ({ x: v, y: this.exact({ ...setting, [x]: v }) }));
+    const lines = [{ points: exact, style: "exact", color: own.color, name: `${own.label} before training, exact` }];
+    const kind = this.model.get("kinds")[setting.init];
+    if (kind === "m^-c") return lines;
+    const bound = values.map((v) => ({ x: v, y: theorem1(this.model.get("shape"), kind, x === "width" ? v : setting.width, x === "depth" ? v : setting.depth) }));
+    const anchor = measured.find((line) => line.style === "chosen")?.points ?? exact;
+    const at = new Map(bound.map((p) => [p.x, p.y]));
+    const factor = geometricMean(anchor.map((p) => p.y / /** @type {number} */ (at.get(p.x))));
+    const points = bound.map((p) => ({ x: p.x, y: factor * p.y }));
+    return [{ points, style: "shape", color: own.color, name: "Theorem 1, its shape only (its constants are unknown)" }, ...lines];
   }
 
-  function redraw() {
-    const chosen = setting();
-    const x = AXES[model.get("x_index")];
-    const first = MEASURES[model.get("y_index")];
-    /** @type {Table} */
-    const table = model.get("table");
-    const own = seriesOf(chosen);
-    const rows = curve(own.name, x, chosen);
-    const row = rows.find((r) => table[x][r] === chosen[x]);
-    const runs = revealed ? mine(x, chosen) : [];
-    redrawGuess(x, first, own);
+  /** Everything in the plot of y. @param {Measure} y @returns {Line[]} */
+  lines(y) {
+    const measured = this.session.revealed ? this.measured(y) : [];
+    const theory = y === "stability" ? this.theory(measured) : [];
+    const { key, points } = this.session.drawn;
+    /** @type {Line[]} */
+    const guess = this.session.revealed && key === this.plotKey(y) && points.size
+      ? [{ points: this.drawnPoints(), style: "drawn", color: "var(--rnb-ink)", name: "your prediction" }] : [];
+    return [...theory, ...measured, ...guess];
+  }
 
-    readout.hidden = details.hidden = !revealed;
-    readout.replaceChildren(html("strong", "", `${own.label}, width ${chosen.width}, depth ${chosen.depth}`), row !== undefined && table.n[row]
-      ? `: P/ε = ${format(table.stability[row])} ± ${format(table.stability_error[row], 2)} after training (mean and standard error of ${table.n[row]} seeds), `
-        + `${format(exact(chosen))} before (exact). κ = ${format(table.lazy_ratio[row])}, accuracy ${format(table.test_accuracy[row])}.`
-      : `: not in the measured table; train it. P/ε before training is ${format(exact(chosen))} (exact).`);
+  /** Which plot a prediction belongs to. @param {Measure} y */
+  plotKey(y) {
+    return [this.session.nameOf(this.setting), this.x, y, this.setting[this.other]].join(" ");
+  }
 
-    const total = plots.clientWidth || 640;
+  drawnPoints() {
+    return [...this.session.drawn.points].map(([x, y]) => ({ x, y })).sort((a, b) => a.x - b.x);
+  }
+
+  /** The reader's runs that belong into this plot. @returns {Finished[]} */
+  mine() {
+    const { setting, other } = this;
+    const name = this.session.nameOf(setting);
+    return this.model.get("runs").filter((/** @type {Finished} */ r) => this.session.nameOf(r) === name && r[other] === setting[other]);
+  }
+
+  // ── drawing ──
+
+  redraw() {
+    const { x, setting, session } = this;
+    const own = session.seriesOf(setting);
+    const first = this.y;
+    const runs = session.revealed ? this.mine() : [];
+    const total = this.plots.clientWidth || 640;
     const wide = total > 620;
     const mainWidth = wide ? Math.round(total * 0.64) : total;
     const smallWidth = wide ? total - mainWidth - 12 : Math.round((total - 12) / 2);
     for (const [i, y] of [first, ...MEASURES.filter((m) => m !== first)].entries()) {
-      const lines = linesFor(y, x, chosen);
-      draw([main, ...side][i], {
-        width: i ? smallWidth : mainWidth,
-        height: i ? (wide ? 163 : 150) : wide ? 338 : 280,
-        x: SCALES[x], y: SCALES[y], ticks: model.get(`${x}s`), lines, chosen: chosen[x], compact: i > 0,
+      const lines = this.lines(y);
+      const [width, height] = i ? [smallWidth, wide ? 163 : 150] : [mainWidth, wide ? 338 : 280];
+      const frame = draw(this.panels[i], {
+        width, height,
+        x: SCALES[x], y: SCALES[y], ticks: this.model.get(`${x}s`), lines, chosen: setting[x], compact: i > 0,
+        empty: session.revealed ? "not measured" : "after your prediction",
+        ySpan: session.revealed || i ? [] : this.span(y),
         runs: runs.filter((r) => r[y] !== null).map((r) => ({ x: r[x], y: /** @type {number} */ (r[y]) })),
-        description: describe(lines, x, y, `${own.label}, ${x === "width" ? `depth ${chosen.depth}` : `width ${chosen.width}`}`),
+        description: this.describe(lines, y, `${own.label}, ${this.other} ${setting[this.other]}`),
       });
+      if (i === 0) {
+        this.redrawLegend(lines, runs.length);
+        this.redrawGuess(frame, width, height, own);
+      }
     }
-    redrawLegend(linesFor(first, x, chosen), runs.length);
-    redrawNumbers(rows, x, table, chosen);
-    redrawBench();
-    redrawCurves();
-    requestAnimationFrame(nameSliders);
+    this.redrawReadout(own);
+    this.redrawRun();
+    requestAnimationFrame(() => this.nameSliders());
   }
 
-  /** ipywidgets' sliders tell a screen reader neither their name nor the value that they show. */
-  function nameSliders() {
-    for (const slider of root.closest(".widget-vbox")?.querySelectorAll(".rnb-controls .widget-slider") ?? []) {
-      const handle = slider.querySelector(".noUi-handle");
-      handle?.setAttribute("aria-label", slider.querySelector("label")?.textContent ?? "");
-      handle?.setAttribute("aria-valuetext", slider.querySelector(".widget-readout")?.textContent ?? "");
-    }
+  /** A neutral range to draw a prediction in: whole powers of ten around what was measured, or all of a fraction. @param {Measure} y */
+  span(y) {
+    if (!SCALES[y].log) return [0, 1];
+    const values = [...this.measured(y), ...this.theory([])].flatMap((line) => line.points.map((p) => p.y)).filter((v) => v > 0);
+    return [10 ** Math.floor(Math.log10(Math.min(...values))), 10 ** Math.ceil(Math.log10(Math.max(...values)))];
   }
 
-  /** Ask for the prediction, until it is made. @param {"width" | "depth"} x @param {Measure} y @param {Series} own */
-  function redrawGuess(x, y, own) {
-    guess.hidden = revealed;
-    if (revealed) return;
-    const other = x === "width" ? `depth ${setting().depth}` : `width ${setting().width}`;
-    guess.replaceChildren(html("legend", "", `Predict first: as the ${x} grows, ${SCALES[y].short} of trained networks (${own.label}, ${other}) …`));
-    for (const [i, shape] of SHAPES.entries()) {
-      const button = html("button", "rnb-button", shape);
-      button.type = "button";
-      button.addEventListener("click", () => reveal(i, x, y));
-      guess.append(button);
-    }
+  /** @param {Series} own */
+  redrawReadout(own) {
+    const { setting, x } = this;
+    /** @type {Table} */
+    const table = this.model.get("table");
+    const rows = this.rows(own.name);
+    const row = rows.find((r) => table[x][r] === setting[x]);
+    this.readout.hidden = this.details.hidden = !this.session.revealed;
+    const before = format(this.exact(setting));
+    this.readout.replaceChildren(html("strong", "", `${own.label}, width ${setting.width}, depth ${setting.depth}`), row === undefined
+      ? `: not in the measured table; train it. P/ε before training is ${before} (exact).`
+      : table.n[row]
+        ? `: P/ε = ${format(table.stability[row])} ± ${format(table.stability_error[row], 2)} after training (mean and standard error of ${table.n[row]} seeds), `
+          + `${before} before (exact). κ = ${format(table.lazy_ratio[row])}, accuracy ${format(table.test_accuracy[row])}.`
+        : `: every measured run diverged. P/ε before training is ${before} (exact).`);
+    if (this.details.open) this.redrawNumbers(rows, table);
   }
 
-  /** Show what was measured, beside what the reader expected. @param {number} expected @param {"width" | "depth"} x @param {Measure} y */
-  function reveal(expected, x, y) {
-    revealed = true;
-    const line = linesFor(y, x, setting()).find(({ style }) => style === "chosen");
-    const measured = line ? shapeOf(line.points) : -1;
-    const top = line?.points.reduce((a, b) => (b.y > a.y ? b : a));
-    const peak = measured === 2 && top ? `, with its peak at ${x} ${top.x}` : "";
-    answer.textContent = measured < 0
-      ? `You expected: ${SHAPES[expected]}. This setting was not measured: train it.`
-      : measured === expected
-        ? `Well seen: it ${SHAPES[measured]}${peak}.`
-        : `You expected that it ${SHAPES[expected]}. Measured, it ${SHAPES[measured]}${peak}. Now look for a reason: the accuracy beside it may help.`;
-    redraw();
-  }
-
-  /** The plot in words. @param {Line[]} lines @param {"width" | "depth"} x @param {Measure} y @param {string} which */
-  function describe(lines, x, y, which) {
+  /** The plot in words. @param {Line[]} lines @param {Measure} y @param {string} which */
+  describe(lines, y, which) {
+    const { x } = this;
     const line = lines.find((l) => l.style === "chosen") ?? lines.find((l) => l.style === "exact");
     const start = `${SCALES[y].title} against ${SCALES[x].title}. `;
-    if (!line) return `${start}${which}: nothing measured at ${x} ${setting()[x]}.`;
+    if (!line) return `${start}${which}: nothing measured at ${x} ${this.setting[x]}.`;
     const extreme = line.points.reduce((a, b) => (b.y > a.y ? b : a));
     const [a, b] = [line.points[0], line.points[line.points.length - 1]];
     return `${start}${line.name}: ${format(a.y)} at ${x} ${a.x}, largest ${format(extreme.y)} at ${x} ${extreme.x}, ${format(b.y)} at ${x} ${b.x}.`;
   }
 
   /** @param {Line[]} lines @param {number} runs */
-  function redrawLegend(lines, runs) {
+  redrawLegend(lines, runs) {
     const entries = [...lines].sort((a, b) => Number(a.style !== "chosen") - Number(b.style !== "chosen"));
-    legend.replaceChildren(...entries.map((line) => {
+    this.legend.replaceChildren(...entries.map((line) => {
       const item = html("li");
       item.append(legendKey(line), line.name);
       return item;
@@ -289,13 +311,14 @@ function render({ model, el }) {
       const key = svg("svg", { width: 16, height: 14, "aria-hidden": "true" });
       key.append(svg("path", { d: CROSS, transform: "translate(8,7)", class: "rnb-mine" }));
       item.append(key, "your runs");
-      legend.append(item);
+      this.legend.append(item);
     }
-    legend.append(html("li", "rnb-note", "band: ± 2 standard errors over seeds"));
+    if (this.session.revealed) this.legend.append(html("li", "rnb-note", "band: ± 2 standard errors over seeds"));
   }
 
-  /** @param {number[]} rows @param {"width" | "depth"} x @param {Table} table @param {Setting} chosen */
-  function redrawNumbers(rows, x, table, chosen) {
+  /** @param {number[]} rows @param {Table} table */
+  redrawNumbers(rows, table) {
+    const { x, setting } = this;
     const head = html("tr");
     for (const title of [SCALES[x].short, "P/ε", "± s.e.", "P/ε before (exact)", "κ", "accuracy", "seeds"]) {
       const cell = html("th", "", title);
@@ -304,116 +327,148 @@ function render({ model, el }) {
     }
     const body = rows.map((row) => {
       const line = html("tr");
-      const before = exact({ ...chosen, [x]: table[x][row] });
+      const first = html("th", "", String(table[x][row]));
+      first.scope = "row";
+      const before = this.exact({ ...setting, [x]: table[x][row] });
       const values = [table.stability[row], table.stability_error[row], before, table.lazy_ratio[row], table.test_accuracy[row]];
-      for (const text of [String(table[x][row]), ...values.map((v) => format(v)), String(table.n[row])]) line.append(html("td", "", text));
+      line.append(first, ...[...values.map((v) => format(v)), String(table.n[row])].map((text) => html("td", "", text)));
       return line;
     });
-    numbers.replaceChildren(head, ...body);
+    const caption = html("caption", "", `Means over seeds of trained networks: ${this.session.seriesOf(setting).label}, ${this.other} ${setting[this.other]}`);
+    this.numbers.replaceChildren(caption, head, ...body);
   }
 
-  function redrawBench() {
-    const { lr, epochs, seed, ...chosen } = setting();
-    const state = model.get("progress");
+  /** ipywidgets' sliders tell a screen reader neither their name nor the value that they show. */
+  nameSliders() {
+    for (const slider of this.root.closest(".widget-vbox")?.querySelectorAll(".rnb-controls .widget-slider") ?? []) {
+      const handle = slider.querySelector(".noUi-handle");
+      handle?.setAttribute("aria-label", slider.querySelector("label")?.textContent ?? "");
+      handle?.setAttribute("aria-valuetext", slider.querySelector(".widget-readout")?.textContent ?? "");
+    }
+  }
+
+  // ── the run ──
+
+  redrawRun() {
+    const { lr, epochs, seed, width, depth } = this.setting;
+    const { session, buttons, bar } = this;
+    const state = this.progress;
     const running = Boolean(state.running);
-    const next = `Next: ${seriesOf(setting()).label}, width ${chosen.width}, depth ${chosen.depth}; learning rate ${lr}, ${epochs} epochs, seed ${seed}.`;
-    pause.textContent = state.paused ? "Resume" : "Pause";
-    pause.disabled = stop.disabled = !running;
-    copy.disabled = model.get("runs").length === 0;
-    sweep.textContent = `Sweep the ${AXES[model.get("x_index")]}`;
-    progress.max = (state.of ?? 1) * (state.epochs ?? 1);
-    progress.value = ((state.run ?? 1) - 1) * (state.epochs ?? 1) + (state.epoch ?? 0);
-    progress.style.visibility = running ? "visible" : "hidden";
+    const next = `Next: ${session.seriesOf(this.setting).label}, width ${width}, depth ${depth}; learning rate ${lr}, ${epochs} epochs, seed ${seed}.`;
+    buttons.pause.textContent = state.paused ? "Resume" : "Pause";
+    enable(buttons.pause, running);
+    enable(buttons.stop, running);
+    enable(buttons.copy, this.model.get("runs").length > 0);
+    buttons.sweep.textContent = `Sweep the ${this.x}`;
+    bar.max = (state.of ?? 1) * (state.epochs ?? 1);
+    bar.value = ((state.run ?? 1) - 1) * (state.epochs ?? 1) + (state.epoch ?? 0);
+    bar.style.visibility = running ? "visible" : "hidden";
     const which = state.of > 1 ? `Network ${state.run} of ${state.of}, width ${state.setting?.width ?? "…"}, depth ${state.setting?.depth ?? "…"}. ` : "";
-    status.textContent = running && state.train_loss !== undefined
-      ? `${which}Epoch ${state.epoch} of ${state.epochs}: loss ${format(state.train_loss)}, P/ε ${format(state.stability)}, κ ${format(state.lazy_ratio)}.`
-      : running ? "Starting …" : [note, state.message, next].filter(Boolean).join(" ");
-    error.textContent = model.get("error");
+    this.status.textContent = running && state.train_loss !== undefined
+      ? `${[state.note, which].filter(Boolean).join(" ")}Epoch ${state.epoch} of ${state.epochs}: loss ${format(state.train_loss)}, `
+        + `P/ε ${format(state.stability)}, κ ${format(state.lazy_ratio)}.`
+      : running ? "Starting …" : [session.note, state.message, next].filter(Boolean).join(" ");
+    // Spoken: the start, each quarter, the end.
+    const quarter = Math.floor((4 * bar.value) / bar.max);
+    const words = running ? (quarter ? `Training: ${25 * quarter} percent.` : "Training.") : (state.message ?? "");
+    if (this.voice.textContent !== words && (running || state.message)) this.voice.textContent = words;
+    this.error.textContent = this.model.get("error");
+    this.redrawCurves();
   }
 
-  function redrawCurves() {
-    hint.hidden = history.length > 0;
+  redrawCurves() {
+    const { history } = this.session;
+    this.hint.hidden = history.length > 0;
     const gap = 12;
-    const columns = curves.clientWidth > 620 ? 4 : 2;
-    const width = Math.floor(((curves.clientWidth || 640) - gap * (columns - 1)) / columns);
+    const columns = this.curves.clientWidth > 620 ? 4 : 2;
+    const width = Math.floor(((this.curves.clientWidth || 640) - gap * (columns - 1)) / columns);
     for (const [i, y] of LIVE.entries()) {
-      charts[i].toggleAttribute("hidden", history.length === 0);
+      this.charts[i].toggleAttribute("hidden", history.length === 0);
       if (!history.length) continue;
       const points = history.filter((row) => row[y] !== null).map((row) => ({ x: row.epoch, y: row[y] }));
-      const line = { points, style: "chosen", color: seriesOf(history[0].setting ?? setting()).color, name: SCALES[y].short };
+      const line = { points, style: "chosen", color: this.session.seriesOf(history[0].setting ?? this.setting).color, name: SCALES[y].short };
       const latest = points.length ? format(points[points.length - 1].y) : "none";
-      draw(charts[i], {
-        width, height: 130, x: SCALES.epoch, y: SCALES[y], lines: [line], compact: true,
+      draw(this.charts[i], {
+        width, height: 130, x: SCALES.epoch, y: SCALES[y], lines: [line], compact: true, xSpan: [0, history[0].epochs],
         description: `${SCALES[y].title} against epochs: ${latest} at epoch ${history[history.length - 1].epoch}.`,
       });
     }
   }
 
-  function progressed() {
-    const state = model.get("progress");
-    if (state.epoch === 0 || (!state.running && !state.message)) history = [];
-    if (state.train_loss !== undefined && history[history.length - 1]?.epoch !== state.epoch) history.push(state);
-    redrawBench();
-    redrawCurves();
+  // ── predict, then see ──
+
+  /** Built once: what asks for the prediction. */
+  guessing() {
+    const fieldset = html("fieldset", "rnb-guess");
+    this.question = html("legend");
+    this.show = button("Show what was measured", () => this.reveal(this.drawnPoints()));
+    const choices = SHAPES.map((shape) => button(shape, () => this.reveal(shape)));
+    fieldset.append(this.question, this.show, html("span", "", "or choose: it"), ...choices);
+    return fieldset;
   }
 
-  /** To move the exponent is to choose the family that has one. */
-  function powerChosen() {
-    model.set("init_index", model.get("kinds").indexOf("m^-c"));
-    model.save_changes();
+  /** @param {Frame} frame @param {number} width @param {number} height @param {Series} own */
+  redrawGuess(frame, width, height, own) {
+    const { session, x, y, other, setting } = this;
+    this.guess.hidden = session.revealed;
+    this.sketch.svg.toggleAttribute("hidden", session.revealed);
+    this.answer.textContent = session.answer;
+    if (session.revealed) return;
+    if (session.drawn.key !== this.plotKey(y)) session.drawn = { key: this.plotKey(y), points: new Map() };
+    /** @type {HTMLElement} */ (this.question).textContent = `Predict first: draw into the plot how ${SCALES[y].short} of trained networks `
+      + `(${own.label}, ${other} ${setting[other]}) changes as the ${x} grows (pointer, touch, or Tab and the arrow keys).`;
+    enable(/** @type {HTMLElement} */ (this.show), session.drawn.points.size > 1);
+    this.sketch.place(frame, width, height, this.model.get(`${x}s`), session.drawn.points, SCALES[x], SCALES[y]);
   }
 
-  function changed() {
-    note = "";
-    if (!live(model)) writeAddress(model);
-    redraw();
+  /** Show what was measured, beside what the reader expected: a drawn curve, or one of SHAPES. @param {Point[] | string} expected */
+  reveal(expected) {
+    const { session, x, y } = this;
+    const line = this.measured(y).find(({ style }) => style === "chosen");
+    const measured = line ? SHAPES[shapeOf(line.points)] : "";
+    const top = line?.points.reduce((a, b) => (b.y > a.y ? b : a));
+    const peak = measured === SHAPES[2] && top ? `, with its peak at ${x} ${top.x}` : "";
+    // A hand is not steadier than a twentieth.
+    const steady = typeof expected === "string" ? [] : expected.map((p) => ({ ...p, low: p.y * 0.95 }));
+    const shape = typeof expected === "string" ? expected : SHAPES[shapeOf(steady)];
+    const distance = line ? distanceOf(steady, line.points, SCALES[y].log) : "";
+    const verdict = !measured
+      ? `You expected that it ${shape}. This setting was not measured: train it.`
+      : measured === shape
+        ? `Well seen: it ${measured}${peak}.`
+        : `You expected that it ${shape}. Measured, it ${measured}${peak}. Now look for a reason: the accuracy beside it may help.`;
+    session.answer = `${verdict} ${distance}`.trim();
+    session.revealed = true;
+    this.redraw();
+    this.answer.focus();
   }
-
-  train.addEventListener("click", () => ask(model, { kind: "train", settings: [setting()] }));
-  sweep.addEventListener("click", () => {
-    const x = AXES[model.get("x_index")];
-    // A thousand neurons in each of ten layers would take minutes: a sweep stays where it can be watched.
-    const values = model.get(`${x}s`).filter((/** @type {number} */ v) => x === "depth" || v <= 256);
-    ask(model, { kind: "train", settings: values.map((/** @type {number} */ v) => ({ ...setting(), [x]: v })) });
-  });
-  pause.addEventListener("click", () => ask(model, { kind: model.get("progress").paused ? "resume" : "pause" }));
-  step.addEventListener("click", () => {
-    const running = model.get("progress").running;
-    ask(model, running ? { kind: "step" } : { kind: "train", settings: [setting()], paused: true });
-  });
-  stop.addEventListener("click", () => ask(model, { kind: "stop" }));
-  reset.addEventListener("click", () => { history = []; ask(model, { kind: "reset" }); });
-  copy.addEventListener("click", () => {
-    const columns = ["width", "depth", "lr", "epochs", "seed", ...MEASURES];
-    const lines = model.get("runs").map((/** @type {any} */ run) => [nameOf(run), ...columns.map((name) => run[name])].join(","));
-    copyText([["init", ...columns].join(","), ...lines].join("\n"));
-    note = `${lines.length} points copied.`;
-    redrawBench();
-  });
-
-  /** @type {[string[], () => void][]} */
-  const listeners = [[["runs"], redraw], [["progress"], progressed], [["error"], redrawBench], [["c"], powerChosen], [SHARED, changed]];
-  const events = listeners.map(([names, f]) => /** @type {[string, () => void]} */ ([names.map((name) => `change:${name}`).join(" "), f]));
-  for (const [names, f] of events) model.on(names, f);
-  const resized = new ResizeObserver(redraw);
-  resized.observe(plots);
-  redraw();
-  return () => {
-    resized.disconnect();
-    for (const [names, f] of events) model.off(names, f);
-    ask(model, { kind: "stop" });
-  };
 }
 
 /** To the clipboard; a page opened from a disk has no Clipboard API, so through a selection there. @param {string} text */
-function copyText(text) {
-  if (navigator.clipboard) return void navigator.clipboard.writeText(text);
+async function copyText(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const area = html("textarea");
   area.value = text;
   document.body.append(area);
   area.select();
-  document.execCommand("copy");
+  const done = document.execCommand("copy");
   area.remove();
+  if (!done) throw new Error("copying is not allowed");
 }
 
-export default { render };
+export default () => {
+  /** @type {Session} */
+  let session;
+  return {
+    /** @param {{model: Model}} context */
+    initialize({ model }) {
+      session = new Session(model);
+      return () => session.ask({ kind: "stop" });
+    },
+    /** @param {{el: HTMLElement}} context */
+    render({ el }) {
+      const view = new View(session, el);
+      return () => view.close();
+    },
+  };
+};

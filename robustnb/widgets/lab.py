@@ -6,43 +6,70 @@ no kernel, the page itself (page.js and engine.js). The view shows what either o
 
 from __future__ import annotations
 
+import atexit
 import math
 import re
 import sys
 import threading
 import traceback
+import weakref
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import anywidget
 import ipywidgets
 import pandas as pd
+import torch
 import traitlets
 
 from .. import theory
 from .._checks import check_choice, check_count, check_real
-from ..data import load_data
+from ..data import Dataset, load_data
 from ..figures import COLORS, over_seeds
 from ..initialization import get_initialization
-from ..networks import fully_connected, resolve_device
+from ..networks import FCN, fully_connected, resolve_device
+from ..stability import uniform_in_ball
 from ..sweep import load_atlas
 from ..training import Rows, train
 
 AXES = {"width": "width m", "depth": "depth L"}
 MEASURES = {"stability": "P/ε", "lazy_ratio": "κ", "test_accuracy": "accuracy"}
-KINDS = {"he": "He", "lecun": "LeCun", "ntk": "NTK", "m^-c": "m^−c"}
+KINDS = {"he": "He", "lecun": "LeCun", "ntk": "NTK", "m^-c": "m⁻ᶜ"}
 WIDTHS = [2**k for k in range(2, 11)]
 DEPTHS = list(range(2, 11))
+# Of the numbers that the reader types: least, greatest, step; whole numbers have a whole step.
+RANGES: dict[str, tuple[float, float, float]] = {
+    "c": (0.5, 3, 0.5),
+    "lr": (0, 1e9, 0.01),
+    "epochs": (1, 1000, 1),
+    "seed": (0, 2**31 - 1, 1),
+}
+# Radii at which the view shows a perturbed digit and the outputs for it.
+RADII = [k / 10 for k in range(31)]
 
+_SUPERSCRIPTS = str.maketrans("0123456789.", "⁰¹²³⁴⁵⁶⁷⁸⁹·")
 _HERE = Path(__file__).parent
+_MODULES = ("plot.js", "curves.js", "page.js", "session.js", "sketch.js", "digit.js", "lab.js")
+
+
+class Setting(TypedDict):
+    """One network to train: init is an index into `KINDS`; c matters to the last of them alone; seed fixes W(0) and the batch order."""
+
+    init: int
+    c: float
+    width: int
+    depth: int
+    lr: float
+    epochs: int
+    seed: int
 
 
 class View(anywidget.AnyWidget):
-    """What the laboratory draws (plot.js, page.js, lab.js). Every trait is synced; settings are indices into the lists beside them."""
+    """What the laboratory draws (lab.js and the scripts beside it). Every trait is synced; settings are indices into the lists."""
 
-    # One module from three plain scripts, so that it needs no bundler and no second request.
-    _esm = "\n".join((_HERE / name).read_text() for name in ("plot.js", "page.js", "lab.js"))
+    # One module from plain scripts, so that it needs no bundler and no second request.
+    _esm = "\n".join((_HERE / name).read_text() for name in _MODULES)
     _css = _HERE / "lab.css"
 
     table = traitlets.Dict().tag(sync=True)
@@ -50,6 +77,8 @@ class View(anywidget.AnyWidget):
     shape = traitlets.Dict().tag(sync=True)
     name = traitlets.Unicode().tag(sync=True)
     predict = traitlets.Bool(False).tag(sync=True)
+    digits = traitlets.Dict().tag(sync=True)
+    limits = traitlets.Dict().tag(sync=True)
     kinds: traitlets.List[str] = traitlets.List(list(KINDS)).tag(sync=True)
     widths: traitlets.List[int] = traitlets.List(WIDTHS).tag(sync=True)
     depths: traitlets.List[int] = traitlets.List(DEPTHS).tag(sync=True)
@@ -64,7 +93,18 @@ class View(anywidget.AnyWidget):
     seed = traitlets.Int(0).tag(sync=True)
     runs: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
+    moves = traitlets.Dict().tag(sync=True)
     error = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        # The thread that trains and the kernel's own both write traits, and ipywidgets guards neither from the other.
+        self.lock = threading.RLock()
+        super().__init__(**traits)
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """What the browser changed."""
+        with self.lock:
+            super().set_state(sync_data)
 
 
 class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
@@ -96,6 +136,8 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         atlas: str = "digits",
         device: str = "auto",
     ) -> None:
+        self._worker: threading.Thread | None = None
+        self._run = _Run()  # first of all, since Python closes even what could not be made
         measured = load_atlas(atlas)
         check_choice("x", x, tuple(AXES))
         check_choice("y", y, tuple(MEASURES))
@@ -109,12 +151,12 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
 
         self._data = load_data(atlas)
         self._device = device
-        self._worker: threading.Thread | None = None
-        self._run = _Run()
         self.view = View(
             table=_table(measured, inits),
             series=[{"name": name, "label": _label(name), "color": COLORS[name]} for name in inits],
             shape=_shape(self._data.inputs, self._data.classes),
+            digits=_digits(self._data),
+            limits=_limits(),
             name=re.sub(r"[^a-z0-9]+", "-", question.lower()).strip("-")[:32] or "lab",
             predict=predict,
             init_index=list(KINDS).index(kind),
@@ -125,6 +167,7 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
             y_index=list(MEASURES).index(y),
         )
         self.view.on_msg(self._on_message)
+        _LABORATORIES.add(self)
         asked = [ipywidgets.HTML(f"<strong>{escape(question)}</strong>")] if question else []
         super().__init__([*asked, self._controls(), self.view])
 
@@ -140,10 +183,10 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
             "y_index": ipywidgets.Dropdown(options=list(MEASURES.values()), description="large plot", **common),
         }
         typed = {
-            "c": ipywidgets.BoundedFloatText(min=0.5, max=3, step=0.5, description="exponent c", **common),
-            "lr": ipywidgets.BoundedFloatText(min=0, max=1e9, step=0.01, description="learning rate", **common),
-            "epochs": ipywidgets.BoundedIntText(min=1, max=1000, description="epochs", **common),
-            "seed": ipywidgets.BoundedIntText(min=0, max=2**31 - 1, description="seed", **common),
+            trait: (ipywidgets.BoundedIntText if isinstance(step, int) else ipywidgets.BoundedFloatText)(
+                min=low, max=high, step=step, description=name, **common
+            )
+            for (trait, (low, high, step)), name in zip(RANGES.items(), ("exponent c", "learning rate", "epochs", "seed"), strict=True)
         }
         for trait, control in chosen.items():
             control.index = getattr(view, trait)
@@ -161,21 +204,30 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         kind = message.get("kind")
         if kind == "train":
             self.train(message["settings"], paused=bool(message.get("paused")))
-        elif kind in ("stop", "reset"):
+        elif kind == "stop":
             self.stop()
-            if kind == "reset":
-                self.view.runs, self.view.progress, self.view.error = [], {}, ""
+        elif kind == "reset":
+            self.stop()
+            self._run = _Run()
+            self._show(self._run, runs=[], progress={}, moves={}, error="")
         elif kind in ("pause", "resume", "step"):
             self._run.paused = kind != "resume"
             self._run.go.clear() if kind == "pause" else self._run.go.set()
-            self.view.progress = self.view.progress | {"paused": self._run.paused}
+            if self.view.progress.get("running"):
+                self._show(self._run, progress=self.view.progress | {"paused": self._run.paused})
 
-    def train(self, settings: list[dict[str, Any]], *, paused: bool = False) -> threading.Thread:
+    def _show(self, run: _Run, **traits: Any) -> None:
+        """Write into the view, unless another run has taken its place."""
+        with self.view.lock:
+            if run is self._run:
+                for name, value in traits.items():
+                    setattr(self.view, name, value)
+
+    def train(self, settings: list[Setting], *, paused: bool = False) -> threading.Thread:
         """Train these networks in the background, one after the other; ends what trained before. Each adds its point.
 
-        A setting holds init (an index into `KINDS`), c, width, depth, lr, epochs and seed. With `paused` the first
-        waits before its first epoch. Returns the thread, to wait for. An invalid setting, or an exception on the
-        way, shows in the view and in the kernel's log.
+        With `paused` the first waits before its first epoch. Returns the thread, to wait for. An invalid setting, or
+        an exception on the way, shows in the view and in the cell's log.
         """
         self.stop()
         before, run = self._worker, _Run(paused=paused)
@@ -191,10 +243,9 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
                     self._train(run, setting, {"run": k + 1, "of": len(settings)})
             except Exception as error:  # the reader must see it, whatever it is
                 traceback.print_exc(file=sys.stderr)
-                self.view.progress = {"running": False}
-                self.view.error = f"{type(error).__name__}: {error}"
+                self._show(run, progress={"running": False}, error=f"{type(error).__name__}: {error}")
 
-        self.view.error = ""
+        self._show(run, error="", progress={"running": True, "paused": paused, "run": 1, "of": len(settings)})
         self._worker = threading.Thread(target=work, daemon=True)
         self._worker.start()
         return self._worker
@@ -204,11 +255,16 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         self._run.stop.set()
         self._run.go.set()
 
-    def _train(self, run: _Run, setting: dict[str, Any], place: dict[str, int]) -> None:
+    def close(self) -> None:
+        """End what trains, and take the laboratory away."""
+        self.stop()
+        super().close()
+
+    def _train(self, run: _Run, setting: Setting, place: dict[str, int]) -> None:
         """Train one network and show how it goes; `place` says which of how many it is."""
         epochs = check_count("epochs", setting["epochs"])
         lr = check_real("lr", setting["lr"])
-        kind = list(KINDS)[setting["init"]]
+        kind = check_choice("init", dict(enumerate(KINDS)).get(setting["init"], setting["init"]), tuple(KINDS))
         network = fully_connected(
             f"m^-{setting['c']:g}" if kind == "m^-c" else kind,
             inputs=self._data.inputs,
@@ -221,20 +277,49 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
 
         def show(rows: Rows) -> None:
             (row,) = rows
-            self.view.progress = _finite(row | place | {"running": True, "paused": run.paused, "epochs": epochs, "setting": setting})
+            self._show(run, progress=_finite(row | place | {"running": True, "paused": run.paused, "epochs": epochs, "setting": setting}))
             if row["epoch"] < epochs and not row["diverged"]:
                 run.wait()
 
-        result = train(network, self._data, epochs=epochs, lr=lr, on_epoch=show, stop=run.stop)
+        result = train(network, self._data, epochs=epochs, lr=lr, batch_seed=setting["seed"], on_epoch=show, stop=run.stop)
         last = result.history.iloc[-1].to_dict()
         if last["diverged"]:
             message = f"Diverged at epoch {int(last['epoch'])}."
         elif result.stopped:
             message = f"Stopped at epoch {int(last['epoch'])} of {epochs}."
         else:
-            self.view.runs = [*self.view.runs, setting | {name: last[name] for name in MEASURES}]
-            message = f"Done: P/ε = {last['stability']:.3g}, κ = {last['lazy_ratio']:.3g}, accuracy {last['test_accuracy']:.3g}."
-        self.view.progress = {"running": place["run"] < place["of"] and not result.stopped, "message": message}
+            engine = f"torch on {network.device.type}"
+            point = setting | {name: last[name] for name in MEASURES} | {"engine": engine}
+            self._show(
+                run,
+                runs=[*self.view.runs, point],
+                moves={"setting": setting, "stability": last["stability"], "outputs": self._outputs(result.network)},
+            )
+            stability, ratio, accuracy = (last[name] for name in MEASURES)
+            message = f"Done: P/ε = {stability:.3g}, κ = {ratio:.3g}, accuracy {accuracy:.3g}. Trained by {engine}."
+        more = place["run"] < place["of"] and not result.stopped
+        self._show(run, progress={"running": more, "paused": run.paused, "message": message})
+
+    def _outputs(self, network: FCN) -> list[Any]:
+        """f(x + ε δ) for each of the view's digits and radii: nested lists (digits, radii, classes)."""
+        digits = self.view.digits
+        x, delta = (torch.tensor(digits[name], dtype=network.dtype, device=network.device)[:, None] for name in ("pixels", "deltas"))
+        radii = torch.tensor(digits["radii"], dtype=network.dtype, device=network.device)[:, None]
+        with torch.no_grad():
+            f = network((x + radii * delta).flatten(0, 1))[0]
+        return [[[_rounded(v) for v in row] for row in rows] for rows in f.unflatten(0, (len(x), len(radii))).tolist()]
+
+
+_LABORATORIES: weakref.WeakSet[Laboratory] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """A thread inside torch while Python goes away would abort it."""
+    for laboratory in list(_LABORATORIES):
+        laboratory.stop()
+        if laboratory._worker is not None:
+            laboratory._worker.join(timeout=10)
 
 
 class _Run:
@@ -260,7 +345,7 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _label(init: str) -> str:
-    return KINDS.get(init) or init.replace("m^-", "m^−")
+    return KINDS.get(init) or f"m⁻{init[3:].translate(_SUPERSCRIPTS)}"
 
 
 def _shape(inputs: int, outputs: int) -> dict[str, Any]:
@@ -268,6 +353,22 @@ def _shape(inputs: int, outputs: int) -> dict[str, Any]:
     gain = theory.log_relu_gain(WIDTHS).tolist()
     chi = float(theory.log_mean_chi(outputs))
     return {"inputs": inputs, "outputs": outputs, "ball": float(theory.mean_ball_radius(inputs)), "log_chi": chi, "log_gain": gain}
+
+
+def _digits(data: Dataset) -> dict[str, Any]:
+    """For each class its first test image x, and a perturbation δ uniform in the unit ball: the view shows x + ε δ at the radii."""
+    rows = [int((data.y_test == label).nonzero()[0]) for label in range(data.classes)]
+    deltas = uniform_in_ball((data.classes, data.inputs), radius=1.0, seed=0)
+    columns = {"pixels": data.x_test[rows].tolist(), "deltas": deltas.tolist()}
+    rounded = {name: [[_rounded(v) for v in row] for row in rows] for name, rows in columns.items()}
+    return rounded | {"labels": list(range(data.classes)), "radii": RADII, "side": math.isqrt(data.inputs)}
+
+
+def _limits() -> dict[str, tuple[float, float, bool]]:
+    """Least and greatest value of each setting, and whether it must be whole: what an address may hold."""
+    sizes = {"init": KINDS, "width": WIDTHS, "depth": DEPTHS, "x": AXES, "y": MEASURES}
+    indices = {f"{name}_index": (0, len(values) - 1, True) for name, values in sizes.items()}
+    return indices | {name: (low, high, isinstance(step, int)) for name, (low, high, step) in RANGES.items()}
 
 
 def _table(measured: pd.DataFrame, inits: list[str]) -> dict[str, Any]:

@@ -9,15 +9,6 @@
  *   send: (message: any) => void, widget_manager: any}} Model
  */
 
-/** Table 1: β_1, β, β_L for an initialization of that kind, from the shape (d, m, o).
- * @param {string} kind @param {number} c @param {number} d @param {number} m @param {number} o @returns {[number, number, number]} */
-function betas(kind, c, d, m, o) {
-  if (kind === "lecun") return [Math.sqrt(1 / d), Math.sqrt(1 / m), Math.sqrt(1 / m)];
-  if (kind === "he") return [Math.sqrt(2 / d), Math.sqrt(2 / m), Math.sqrt(2 / m)];
-  if (kind === "ntk") return [Math.sqrt(2 / m), Math.sqrt(2 / m), Math.sqrt(1 / o)];
-  return [m ** -c, m ** -c, m ** -c];
-}
-
 /** What the page loads when Train is first pressed: the data and the engine, as classic scripts (they work from a disk).
  * @param {string} name */
 function script(name) {
@@ -31,8 +22,13 @@ function script(name) {
   });
 }
 
-/** @param {string} text */
-const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+/** @param {string} text base64 */
+function bytes(text) {
+  const decoded = atob(text);
+  const array = new Uint8Array(decoded.length);
+  for (let i = 0; i < array.length; i++) array[i] = decoded.charCodeAt(i);
+  return array;
+}
 
 /** The page's worker, started once, whatever laboratory asks first. @returns {Promise<Worker>} */
 function pageWorker() {
@@ -41,9 +37,10 @@ function pageWorker() {
   page.robustnb.worker ??= (async () => {
     await Promise.all([script("robustnb-digits.js"), script("robustnb-engine.js")]);
     const { pixels, classes, scale, train, inputs } = page.robustnb.digits;
-    const data = { x: Float32Array.from(bytes(pixels), (v) => v / scale), y: bytes(classes), train, inputs, classes: 10 };
     const worker = new Worker(URL.createObjectURL(new Blob([page.robustnb.engine])));
-    worker.postMessage({ kind: "load", backend: "wasm", data });
+    const x = new Float32Array(bytes(pixels)).map((v) => v / scale);
+    const data = { x, y: bytes(classes), train, inputs, classes: 10 };
+    worker.postMessage({ kind: "load", data });
     await new Promise((resolve, reject) => {
       worker.onmessage = ({ data: message }) => (message.kind === "ready" ? resolve(undefined) : reject(new Error(message.message)));
       worker.onerror = (event) => reject(new Error(event.message));
@@ -64,12 +61,16 @@ function nextRun() {
   return page.robustnb.lastRun;
 }
 
+const BACKENDS = { wasm: "WebAssembly", webgpu: "WebGPU" };
+
 class PageEngine {
   /** @param {Model} model */
   constructor(model) {
     this.model = model;
     this.id = 0;
     this.stopped = false;
+    /** What the reader must know of this run. */
+    this.note = "";
     /** @type {Worker | undefined} */
     this.worker = undefined;
   }
@@ -95,7 +96,7 @@ class PageEngine {
   /** Train these settings one after the other. @param {Setting[]} settings @param {boolean} paused wait before the first epoch */
   async train(settings, paused) {
     const id = (this.id = nextRun());
-    this.stopped = false;
+    [this.stopped, this.note] = [false, ""];
     this.write({ error: "", progress: { running: true, paused, epochs: settings[0].epochs, run: 1, of: settings.length } });
     this.worker = await pageWorker();
     if (this.id === id && this.stopped) this.write({ progress: { running: false, message: "Stopped before the first epoch." } });
@@ -119,11 +120,14 @@ class PageEngine {
         if (message.kind === "row") {
           row = message.row;
           const paused = Boolean(this.model.get("progress").paused);
-          if (this.id === id && !this.stopped) this.write({ progress: { ...row, running: true, paused, epochs: setting.epochs, run, of, setting } });
+          const state = { ...row, running: true, paused, epochs: setting.epochs, run, of, setting, note: this.note };
+          if (this.id === id && !this.stopped) this.write({ progress: state });
+        } else if (message.kind === "fallback") {
+          this.note = "The graphics device failed: trained anew in WebAssembly.";
         } else {
           worker.removeEventListener("message", listener);
           if (message.kind === "error") reject(new Error(message.message));
-          else resolve(this.finish(id, setting, row, message.stopped, run, of));
+          else resolve(this.finish(id, setting, row, message, run, of));
         }
       };
       worker.addEventListener("message", listener);
@@ -133,21 +137,30 @@ class PageEngine {
         kind: "train",
         id: key,
         paused: Boolean(paused),
+        backend: /** @type {any} */ (window).robustnb.backend, // for whoever wants to compare: "wasm" or "webgpu"
+        probe: perturbed(this.model.get("digits")),
         setting: { ...setting, init: kind, betas: betas(kind, setting.c, inputs, setting.width, outputs) },
       });
     });
   }
 
-  /** @param {number} id @param {Setting} setting @param {any} row @param {boolean} stopped @param {number} run @param {number} of */
-  finish(id, setting, row, stopped, run, of) {
-    const complete = !stopped && !row.diverged;
-    if (complete) {
+  /** @param {number} id @param {Setting} setting @param {any} row the last @param {any} end the worker's last message
+   * @param {number} run @param {number} of */
+  finish(id, setting, row, end, run, of) {
+    const { stopped } = end;
+    if (!stopped && !row.diverged) {
       const { stability, lazy_ratio, test_accuracy } = row;
-      this.write({ runs: [...this.model.get("runs"), { ...setting, stability, lazy_ratio, test_accuracy }] });
+      const { outputs } = this.model.get("shape");
+      this.write({
+        runs: [...this.model.get("runs"), { ...setting, stability, lazy_ratio, test_accuracy, engine: end.backend }],
+        moves: { setting, stability, outputs: nested(end.outputs, this.model.get("digits").radii.length, outputs) },
+      });
     }
-    const end = stopped || run === of;
-    if (this.id === id) this.write({ progress: { running: !end, run, of, message: outcome(row, stopped, setting.epochs) } });
-    return !end;
+    const last = stopped || run === of;
+    const message = [this.note, outcome(row, end, setting.epochs)].filter(Boolean).join(" ");
+    const { paused } = this.model.get("progress");
+    if (this.id === id) this.write({ progress: { running: !last, paused, run, of, message } });
+    return !last;
   }
 
   /** @param {Record<string, any>} traits */
@@ -156,9 +169,21 @@ class PageEngine {
   }
 }
 
-/** How a run ended, in the words that lab.py uses. @param {any} row @param {boolean} stopped @param {number} epochs */
-function outcome(row, stopped, epochs) {
+/** x + ε δ for each digit and each radius, row by row. @param {Digits} digits */
+function perturbed({ pixels, deltas, radii }) {
+  return Float32Array.from(pixels.flatMap((x, k) => radii.flatMap((radius) => x.map((v, i) => v + radius * deltas[k][i]))));
+}
+
+/** The outputs of those rows: [digit][radius][class]. @param {Float32Array} outputs @param {number} radii @param {number} classes @returns {number[][][]} */
+function nested(outputs, radii, classes) {
+  const rows = Array.from({ length: outputs.length / classes }, (_, i) => [...outputs.subarray(i * classes, (i + 1) * classes)]);
+  return Array.from({ length: rows.length / radii }, (_, k) => rows.slice(k * radii, (k + 1) * radii));
+}
+
+/** How a run ended, in the words that lab.py uses. @param {any} row @param {{stopped: boolean, backend: "wasm" | "webgpu"}} end @param {number} epochs */
+function outcome(row, { stopped, backend }, epochs) {
   if (row.diverged) return `Diverged at epoch ${row.epoch}.`;
   if (stopped) return `Stopped at epoch ${row.epoch} of ${epochs}.`;
-  return `Done: P/ε = ${Number(row.stability.toPrecision(3))}, κ = ${Number(row.lazy_ratio.toPrecision(3))}, accuracy ${Number(row.test_accuracy.toPrecision(3))}.`;
+  const [stability, ratio, accuracy] = [row.stability, row.lazy_ratio, row.test_accuracy].map((v) => Number(v.toPrecision(3)));
+  return `Done: P/ε = ${stability}, κ = ${ratio}, accuracy ${accuracy}. Trained in this page, by ${BACKENDS[backend]}.`;
 }

@@ -1,4 +1,4 @@
-// The laboratory's drawing: scales, axes, lines and bands as SVG. A plain script, joined with page.js and lab.js into one module.
+// The laboratory's drawing: scales, axes, lines and bands as SVG. A plain script, joined with the others into one module (lab.py).
 // @ts-check
 
 /**
@@ -6,6 +6,7 @@
  * @typedef {{title: string, short: string, log: boolean}} Axis
  * @typedef {{x: number, y: number, low?: number, high?: number}} Point
  * @typedef {{points: Point[], style: string, color: string, marker?: string, name: string}} Line
+ * @typedef {ReturnType<typeof draw>} Frame
  */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -19,14 +20,20 @@ const SCALES = {
   epoch: { title: "epoch", short: "epoch", log: false },
   train_loss: { title: "loss on training data", short: "loss", log: true },
 };
+const UNMEASURED = "#56B4E9"; // the palette's colour for an initialization that the table does not hold
 const CROSS = "M-6,-6L6,6M-6,6L6,-6";
 // One shape for each initialization, so that lines can be told apart without their colours.
 const MARKERS = ["M-4,0A4,4 0 1,0 4,0A4,4 0 1,0 -4,0Z", "M-4,-4H4V4H-4Z", "M0,-5L5,4H-5Z", "M0,-5.5L5.5,0L0,5.5L-5.5,0Z", "M0,5L5,-4H-5Z"];
 
-/** @param {string} tag @param {Record<string, string | number>} [attributes] @param {string} [text] */
-function svg(tag, attributes = {}, text) {
-  const node = document.createElementNS(SVG, tag);
+/** @param {Element} node @param {Record<string, string | number>} attributes */
+function set(node, attributes) {
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, String(value));
+}
+
+/** @param {string} tag @param {Record<string, string | number>} [attributes] @param {string} [text] @returns {SVGElement} */
+function svg(tag, attributes = {}, text) {
+  const node = /** @type {SVGElement} */ (document.createElementNS(SVG, tag));
+  set(node, attributes);
   if (text !== undefined) node.textContent = text;
   return node;
 }
@@ -53,7 +60,7 @@ function format(value, digits = 3) {
 }
 
 /** @param {number} n */
-const superscript = (n) => [...String(n)].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(c)] ?? "⁻").join("");
+const superscript = (n) => [...String(n)].map((c) => (c === "." ? "·" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(c)] ?? "⁻")).join("");
 
 /**
  * A scale from data to pixels with its ticks: powers of ten or of two on log axes, round numbers on linear ones.
@@ -67,8 +74,12 @@ function scale(values, log, start, end, fixed) {
   const margin = (f(high) - f(low)) * 0.06;
   const [from, to] = [f(low) - margin, f(high) + margin];
   const place = (/** @type {number} */ v) => start + ((f(v) - from) / (to - from)) * (end - start);
+  const value = (/** @type {number} */ at) => {
+    const v = from + ((at - start) / (end - start)) * (to - from);
+    return log ? 10 ** v : v;
+  };
   const ticks = fixed ?? (log ? logTicks(from, to) : linearTicks(from, to));
-  return { place, ticks: ticks.length > 1 ? ticks : linearTicks(low, high) };
+  return { place, value, ticks: ticks.length > 1 ? ticks : linearTicks(low, high) };
 }
 
 /** @param {number} from @param {number} to */
@@ -98,23 +109,21 @@ function linearTicks(from, to) {
 
 /**
  * One plot, drawn anew: axes, lines with bands and markers, the reader's runs, and the chosen setting's rule.
+ * Returns the frame within the axes, and its scales. `xSpan` and `ySpan` are what the axes must show beside the points.
  * @param {Element} root an svg element
  * @param {{width: number, height: number, x: Axis, y: Axis, ticks?: number[], lines: Line[], runs?: Point[], chosen?: number,
- *   description: string, compact: boolean}} plot
+ *   xSpan?: number[], ySpan?: number[], description: string, compact: boolean, empty?: string}} plot
  */
-function draw(root, { width, height, x, y, ticks, lines, runs = [], chosen, description, compact }) {
+function draw(root, { width, height, x, y, ticks, lines, runs = [], chosen, xSpan = [], ySpan = [], description, compact, empty = "" }) {
   const margin = { left: compact ? 44 : 56, right: 12, top: compact ? 22 : 26, bottom: compact ? 24 : 40 };
   const points = lines.flatMap((line) => line.points).concat(runs);
   const drawable = (/** @type {number} */ v) => Number.isFinite(v) && (!y.log || v > 0);
-  const heights = points.flatMap((p) => [p.y, p.low ?? p.y, p.high ?? p.y]).filter(drawable);
-  const floor = Math.min(...heights);
-  const xs = scale(ticks ?? points.map((p) => p.x), x.log, margin.left, width - margin.right, ticks);
+  const heights = points.flatMap((p) => [p.y, p.low ?? p.y, p.high ?? p.y]).concat(ySpan).filter(drawable);
+  const xs = scale(ticks ?? points.map((p) => p.x).concat(xSpan), x.log, margin.left, width - margin.right, ticks);
   const ys = scale(heights, y.log, height - margin.bottom, margin.top);
 
   root.replaceChildren();
-  for (const [name, value] of Object.entries({ viewBox: `0 0 ${width} ${height}`, width, height, "aria-label": description })) {
-    root.setAttribute(name, String(value));
-  }
+  set(root, { viewBox: `0 0 ${width} ${height}`, width, height, "aria-label": description });
   root.append(svg("text", { x: 4, y: 14, class: "rnb-title" }, compact ? y.short : y.title));
   const every = Math.ceil((xs.ticks.length * 34) / (width - margin.left - margin.right));
   for (const [i, tick] of xs.ticks.entries()) {
@@ -135,13 +144,16 @@ function draw(root, { width, height, x, y, ticks, lines, runs = [], chosen, desc
     const at = xs.place(chosen);
     root.append(svg("line", { x1: at, x2: at, y1: margin.top, y2: height - margin.bottom, class: "rnb-rule" }));
   }
+  if (!points.length) {
+    root.append(svg("text", { x: (margin.left + width - margin.right) / 2, y: height / 2, class: "rnb-empty", "text-anchor": "middle" }, empty));
+  }
   for (const line of lines) {
     const shown = line.points.filter((p) => drawable(p.y)).map((p) => ({ x: xs.place(p.x), y: ys.place(p.y), p }));
     const group = svg("g", { class: `rnb-line rnb-${line.style}`, style: `color: ${line.color}`, "data-name": line.name });
     const banded = shown.filter(({ p }) => p.low !== undefined && p.high !== undefined);
     if (banded.length > 1) {
       const top = banded.map(({ x, p }) => `${x},${ys.place(/** @type {number} */ (p.high))}`);
-      const bottom = banded.map(({ x, p }) => `${x},${ys.place(Math.max(/** @type {number} */ (p.low), floor))}`).reverse();
+      const bottom = banded.map(({ x, p }) => `${x},${ys.place(/** @type {number} */ (p.low))}`).reverse();
       group.append(svg("polygon", { points: [...top, ...bottom].join(" "), class: "rnb-band" }));
     }
     group.append(svg("polyline", { points: shown.map(({ x, y }) => `${x},${y}`).join(" ") }));
@@ -156,6 +168,7 @@ function draw(root, { width, height, x, y, ticks, lines, runs = [], chosen, desc
   for (const run of runs.filter((p) => drawable(p.y))) {
     root.append(svg("path", { d: CROSS, transform: `translate(${xs.place(run.x)},${ys.place(run.y)})`, class: "rnb-mine" }));
   }
+  return { left: margin.left, right: width - margin.right, top: margin.top, bottom: height - margin.bottom, x: xs, y: ys };
 }
 
 /** The key of one line in the legend. @param {Line} line */

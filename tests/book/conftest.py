@@ -9,8 +9,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, Route, sync_playwright
+
+torch.set_num_threads(1)  # the browser needs the other cores
 
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "build" / "html"
@@ -51,15 +54,32 @@ class Watched:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+def launch(playwright: Playwright, flags: list[str]) -> Browser:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         message = "no Chromium on this machine (Debian: apt-get install chromium)"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield launched
-        launched.close()
+    return playwright.chromium.launch(executable_path=chromium, args=flags)
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    launched = launch(playwright, FLAGS)
+    yield launched
+    launched.close()
+
+
+@pytest.fixture(scope="session")
+def gpu_browser(playwright: Playwright) -> Iterator[Browser]:
+    """With WebGPU, by an adapter in software: right, and slow."""
+    launched = launch(playwright, [*FLAGS, "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"])
+    yield launched
+    launched.close()
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +101,13 @@ def watched(browser: Browser) -> Iterator[Watched]:
     page.close()
 
 
+@pytest.fixture
+def gpu_watched(gpu_browser: Browser) -> Iterator[Watched]:
+    page = gpu_browser.new_page(viewport={"width": 1200, "height": 900})
+    yield Watched(page)
+    page.close()
+
+
 def open_page(watched: Watched, base: str, name: str) -> Page:
     """Go there and wait until mathematics and laboratories are drawn."""
     watched.page.goto(f"{base}/{name}.html")
@@ -90,3 +117,35 @@ def open_page(watched: Watched, base: str, name: str) -> Page:
     if watched.page.locator(".math").count():
         watched.page.locator("mjx-container").first.wait_for(state="attached", timeout=30_000)
     return watched.page
+
+
+def control(page: Page, label: str, kind: str, lab: int = 0) -> Locator:
+    """The slider, list or number field of a laboratory, by its label."""
+    row = page.locator(".rnb-controls").nth(lab).locator(".lm-Widget", has=page.get_by_text(label, exact=True)).first
+    return row.locator({"slider": ".noUi-handle", "list": "select", "number": "input"}[kind])
+
+
+def set_number(page: Page, label: str, value: float, lab: int = 0) -> None:
+    """Type a number, and wait until the view has it (what comes next shows it, unless something trains)."""
+    field = control(page, label, "number", lab)
+    field.fill(str(value))
+    field.press("Enter")
+    text = {"epochs": f"{value} epochs", "seed": f"seed {value}", "learning rate": f"learning rate {value}"}[label]
+    if page.locator(".rnb-stop").nth(lab).get_attribute("aria-disabled") == "true":
+        until(page, text, lab=lab)
+    else:
+        page.wait_for_timeout(200)
+
+
+def press(page: Page, name: str, lab: int = 0) -> None:
+    page.locator(".rnb-lab").nth(lab).get_by_role("button", name=name).first.click()
+
+
+def status(page: Page, lab: int = 0) -> str:
+    return page.locator(".rnb-status").nth(lab).inner_text()
+
+
+def until(page: Page, text: str, *, lab: int = 0, timeout: float = 60_000) -> None:
+    """Wait for a text in the status line."""
+    look = "([text, lab]) => document.querySelectorAll('.rnb-status')[lab].innerText.includes(text)"
+    page.wait_for_function(look, arg=[text, lab], timeout=timeout, polling=20)

@@ -13,6 +13,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import TimeoutError
 
+from .conftest import set_number
+
 TOKEN = "test"
 
 
@@ -44,16 +46,6 @@ def jupyterlab(tmp_path):
             server.wait(timeout=30)
 
 
-def number(page, label):
-    return page.locator(".rnb-controls > .lm-Widget", has=page.get_by_text(label, exact=True)).first.locator("input")
-
-
-def set_number(page, label, value):
-    number(page, label).fill(str(value))
-    number(page, label).press("Enter")
-    page.wait_for_function("value => document.querySelector('.rnb-status').innerText.includes(value)", arg=f"{value} {label}")
-
-
 def test_train_adds_a_point_and_a_second_train_ends_the_first(jupyterlab, watched):
     page = watched.page
     page.goto(jupyterlab)
@@ -78,9 +70,7 @@ def test_train_adds_a_point_and_a_second_train_ends_the_first(jupyterlab, watche
     set_number(page, "epochs", 1000)
     train.click()
     page.wait_for_function("/Epoch [1-9]/.test(document.querySelector('.rnb-status').innerText)", timeout=60_000)
-    number(page, "epochs").fill("3")
-    number(page, "epochs").press("Enter")
-    page.wait_for_timeout(300)
+    set_number(page, "epochs", 3)
     train.click()
     page.wait_for_function("document.querySelectorAll('.rnb-main .rnb-mine').length === 2", timeout=60_000)
     assert "Done: P/ε = " in status.inner_text()

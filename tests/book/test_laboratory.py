@@ -6,16 +6,11 @@ import pytest
 
 from robustnb.sweep import load_atlas
 
-from .conftest import HTML, open_page
+from .conftest import HTML, control, open_page
 
 SLIDERS = ("width m", "depth L")
 LISTS = ("init", "against", "large plot")
 NUMBERS = ("exponent c", "learning rate", "epochs", "seed")
-
-
-def control(page, label, kind):
-    row = page.locator(".rnb-controls > .lm-Widget", has=page.get_by_text(label, exact=True)).first
-    return row.locator({"slider": ".noUi-handle", "list": "select", "number": "input"}[kind])
 
 
 def drawing(page):
@@ -99,7 +94,7 @@ def test_the_readout_and_the_numbers_are_those_of_the_atlas(lab_page):
 
 
 def test_a_setting_that_was_not_measured_says_so(lab_page):
-    control(lab_page, "init", "list").select_option(label="m^−c")
+    control(lab_page, "init", "list").select_option(label="m⁻ᶜ")
     lab_page.wait_for_function("document.querySelector('.rnb-readout').innerText.includes('not in the measured table')")
 
 
@@ -141,6 +136,6 @@ def test_a_screen_reader_hears_what_a_slider_is_and_shows(lab_page):
     handle.focus()
     lab_page.keyboard.press("ArrowRight")
     lab_page.wait_for_function("document.querySelector('[aria-label=\"width m\"]').getAttribute('aria-valuetext') === '32'")
-    for control in lab_page.locator(".rnb-controls input, .rnb-controls select").all():
-        identity = control.get_attribute("id")
+    for field in lab_page.locator(".rnb-controls input, .rnb-controls select").all():
+        identity = field.get_attribute("id")
         assert lab_page.locator(f"label[for='{identity}']").count() == 1

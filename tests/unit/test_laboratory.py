@@ -1,9 +1,13 @@
 """The laboratory's kernel side: what it shows, and how it trains, stops and fails. (Its view is tested in Chromium.)"""
 
+import subprocess
+import sys
 import threading
 
 import pytest
+import torch
 
+from robustnb import fully_connected, load_data, train
 from robustnb.sweep import load_atlas
 from robustnb.widgets import Laboratory
 
@@ -51,7 +55,7 @@ def test_stop_ends_a_run_and_says_when(lab):
     lab.view.observe(lambda change: change.new.get("epoch", 0) >= 2 and lab.stop(), "progress")
     lab.train([SETTING | {"epochs": 1000}]).join()
     assert lab.view.runs == []
-    assert lab.view.progress == {"running": False, "message": "Stopped at epoch 2 of 1000."}
+    assert lab.view.progress == {"running": False, "paused": False, "message": "Stopped at epoch 2 of 1000."}
 
 
 def test_a_sweep_trains_one_network_after_the_other(lab):
@@ -75,6 +79,51 @@ def test_pause_step_and_resume(lab):
     thread.join(timeout=20)
     assert not thread.is_alive()
     assert max(epochs) == 4
+
+
+def test_reset_in_mid_run_stays_reset(lab):
+    started = threading.Event()
+    lab.view.observe(lambda change: change.new.get("epoch") == 1 and started.set(), "progress")
+    thread = lab.train([SETTING | {"epochs": 1000}] * 2)
+    assert started.wait(30)
+    lab._on_message(lab.view, {"kind": "reset"}, [])
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    assert (lab.view.progress, lab.view.runs, lab.view.moves) == ({}, [], {})
+
+
+def test_to_close_the_laboratory_ends_the_training(lab):
+    thread = lab.train([SETTING | {"epochs": 1000}])
+    lab.close()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+def test_the_view_says_that_it_runs_before_the_first_epoch_is_measured(lab):
+    states = []
+    lab.view.observe(lambda change: states.append(change.new), "progress")
+    lab.train([SETTING]).join()
+    assert states[0] == {"running": True, "paused": False, "run": 1, "of": 1}
+
+
+def test_python_ends_while_a_laboratory_trains():
+    code = "from robustnb.widgets import Laboratory\nlab = Laboratory(device='cpu')\nlab.train([{}])".replace(
+        "{}", repr(SETTING | {"epochs": 1000})
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_perturbed_digits_go_through_the_network_that_was_trained(lab):
+    lab.train([SETTING | {"width": 16, "seed": 3}]).join()
+    digits, moves = lab.view.digits, lab.view.moves
+    data = load_data("digits")
+    network = fully_connected("he", inputs=64, width=16, depth=2, outputs=10, seeds=[3], device="cpu")
+    trained = train(network, data, epochs=1, lr=0.05, batch_seed=3).network
+    for label, radius in ((0, 0), (7, 30)):
+        x = torch.tensor(digits["pixels"][label]) + digits["radii"][radius] * torch.tensor(digits["deltas"][label])
+        assert moves["outputs"][label][radius] == pytest.approx(trained(x[None])[0, 0].tolist(), abs=1e-3)
+    assert [data.y_test[(data.x_test - torch.tensor(pixels)).norm(dim=1).argmin()] for pixels in digits["pixels"]] == list(range(10))
 
 
 def test_a_diverged_run_is_reported_as_diverged_and_adds_no_point(lab):

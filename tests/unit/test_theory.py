@@ -151,3 +151,27 @@ def test_one_argument_formulas_keep_its_shape(formula):
     assert values.shape == (2, 3)
     assert values[0, 1] == values[0, 2] == formula(5)
     assert values[1, 0] == formula(9)
+
+
+def test_theorem_1_has_the_orders_of_table_1():
+    """Its closed forms for the three lazy initializations (with o kept, which Table 1 takes as 1 for LeCun and He)."""
+    d, o = 64, 10
+    m, depth = np.meshgrid([4.0, 64, 1024], [2.0, 5, 10])
+    decay = np.exp(-m / depth**3)
+    expected = {
+        "he": (2 * np.sqrt(depth**3 * m / d) * decay, 2 * np.sqrt(o / d) * np.ones_like(m)),
+        "lecun": (np.sqrt(depth**3 * m / d) * decay * 0.5 ** (depth / 2 - 1), np.sqrt(o / d) * 0.5 ** (depth / 2 - 1)),
+        "ntk": (np.sqrt(2 * depth**3 * m / o) * decay, np.sqrt(2) * np.ones_like(m)),
+    }
+    for init, (training, initialization) in expected.items():
+        bound = theory.theorem_1(init, inputs=d, width=m, depth=depth, outputs=o)
+        np.testing.assert_allclose(bound.training, training)
+        np.testing.assert_allclose(bound.initialization, initialization)
+        np.testing.assert_allclose(bound.total, training + initialization)
+
+
+@pytest.mark.parametrize("depth", [2, 6, 10])
+def test_the_first_term_of_theorem_1_peaks_at_half_the_cube_of_the_depth(depth):
+    widths = np.arange(1, 1000)
+    bound = theory.theorem_1("he", inputs=64, width=widths, depth=depth, outputs=10)
+    assert widths[bound.training.argmax()] == depth**3 / 2

@@ -1,0 +1,129 @@
+// What a laboratory knows beside its model's traits, one for each model however many views show it; and its settings
+// in the page's address.
+// @ts-check
+
+/**
+ * @typedef {{name: string, label: string, color: string}} Series
+ * @typedef {{init: number[], depth: number[], width: number[], n: number[]} &
+ *   Record<`${Measure}${"" | "_error"}`, (number | null)[]>} Table  columns of equal length; init is an index into `series`
+ * @typedef {Setting & {engine: string} & Record<Measure, number | null>} Finished
+ */
+
+const AXES = /** @type {const} */ (["width", "depth"]);
+/** The traits that the address holds, in its order. */
+const SHARED = ["init_index", "width_index", "depth_index", "c", "x_index", "y_index", "lr", "epochs", "seed"];
+
+/** The laboratories' settings in the page's address: #section~name=1,4,6,…~other=… @returns {[string, Map<string, string>]} */
+function readAddress() {
+  let text = location.hash.slice(1);
+  try {
+    text = decodeURIComponent(text);
+  } catch {
+    // A stray % is no reason to draw nothing.
+  }
+  const [anchor, ...labs] = text.split("~");
+  return [anchor, new Map(labs.map((lab) => /** @type {[string, string]} */ (lab.split("=", 2))))];
+}
+
+class Session {
+  /** @param {Model} model */
+  constructor(model) {
+    this.model = model;
+    /** Is there a kernel behind it? It trains then; else the page does. */
+    this.live = Boolean(model.widget_manager?.kernel);
+    this.engine = this.live ? undefined : new PageEngine(model);
+    /** The rows of the run under way, or of the last. @type {any[]} */
+    this.history = [];
+    /** Where a preset asks for a prediction, what was measured stays hidden until it is made. */
+    this.revealed = !model.get("predict");
+    /** What the reader drew, and for which plot. @type {{key: string, points: Map<number, number>}} */
+    this.drawn = { key: "", points: new Map() };
+    this.answer = "";
+    this.views = 0;
+    this.note = this.live ? "" : this.fromAddress();
+    model.on("change:progress", () => this.progressed());
+    // To move the exponent is to choose the family that has one.
+    model.on("change:c", () => {
+      model.set("init_index", model.get("kinds").indexOf("m^-c"));
+      model.save_changes();
+    });
+    model.on(SHARED.map((name) => `change:${name}`).join(" "), () => {
+      this.note = "";
+      if (!this.live) this.writeAddress();
+    });
+  }
+
+  /** Ask whatever trains. @param {any} message */
+  ask(message) {
+    if (this.engine) this.engine.handle(message);
+    else this.model.send(message);
+  }
+
+  /** The settings on the controls. @returns {Setting} */
+  setting() {
+    const { model } = this;
+    return {
+      init: model.get("init_index"),
+      c: model.get("c"),
+      width: model.get("widths")[model.get("width_index")],
+      depth: model.get("depths")[model.get("depth_index")],
+      lr: model.get("lr"),
+      epochs: model.get("epochs"),
+      seed: model.get("seed"),
+    };
+  }
+
+  /** The name under which the table holds a setting's initialization. @param {Setting} chosen */
+  nameOf(chosen) {
+    const kind = this.model.get("kinds")[chosen.init];
+    return kind === "m^-c" ? `m^-${chosen.c}` : kind;
+  }
+
+  /** @param {Setting} chosen @returns {Series} */
+  seriesOf(chosen) {
+    const name = this.nameOf(chosen);
+    const found = this.model.get("series").find((/** @type {Series} */ series) => series.name === name);
+    return found ?? { name, label: `m${superscript(-chosen.c)}`, color: UNMEASURED };
+  }
+
+  progressed() {
+    const state = this.model.get("progress");
+    if (state.epoch === 0 || (!state.running && !state.message)) this.history = [];
+    if (state.train_loss !== undefined && this.history[this.history.length - 1]?.epoch !== state.epoch) this.history.push(state);
+  }
+
+  /** Put the settings into the page's address, beside what is there. */
+  writeAddress() {
+    const [anchor, labs] = readAddress();
+    labs.set(this.model.get("name"), SHARED.map((trait) => this.model.get(trait)).join(","));
+    try {
+      history.replaceState(null, "", `#${[anchor, ...[...labs].map(([name, values]) => `${name}=${values}`)].join("~")}`);
+    } catch {
+      // Safari allows a hundred changes in half a minute; the next move will do.
+    }
+  }
+
+  /** Take the settings from the page's address, if it has some for this laboratory. Returns a note if they cannot be read. */
+  fromAddress() {
+    const [anchor, labs] = readAddress();
+    const text = labs.get(this.model.get("name"));
+    if (text === undefined) return "";
+    const values = text.split(",").map((value) => (value.trim() === "" ? NaN : Number(value)));
+    /** @type {Record<string, [number, number, boolean]>} */
+    const limits = this.model.get("limits");
+    const valid = values.length === SHARED.length && values.every((value, i) => {
+      const [low, high, whole] = limits[SHARED[i]];
+      return value >= low && value <= high && (!whole || Number.isInteger(value));
+    });
+    if (!valid) return "The settings in this page's address could not be read, and were ignored.";
+    SHARED.forEach((trait, i) => this.model.set(trait, values[i]));
+    document.getElementById(anchor)?.scrollIntoView();
+    return "";
+  }
+
+  /** A view more, or a view less: when the last one goes, nobody watches, and the work ends. @param {1 | -1} change */
+  watched(change) {
+    this.views += change;
+    if (this.views === 0) this.ask({ kind: "stop" });
+  }
+}
