@@ -43,7 +43,8 @@ check: .venv/installed node_modules/installed ## lint, types and fast unit tests
 	pytest -q -n $(cores) tests/unit
 
 test: check build/html.stamp ## everything that CI runs
-	pytest -q -n $(cores) --dist loadgroup tests/notebooks tests/book
+	pytest -q -n $(cores) --dist loadgroup -m "not alone" tests/notebooks tests/book
+	pytest -q -m alone tests/book
 
 clean: ## remove everything that was made
 	rm -rf .venv node_modules build dist
@@ -76,14 +77,20 @@ build/book/%.ipynb: book/%.ipynb build/inputs.sum | .venv/installed
 notebooks: .venv/installed build/inputs.sum
 	@$(MAKE) --silent -j$(cores) $(sync) --keep-going $(executed)
 
-# The page's libraries, from npm and pip: the book loads nothing from elsewhere.
+# The page's libraries, from npm and pip: the book loads nothing from elsewhere. The theme's icons come as a font and, once more and
+# five times as heavy, as a script: that one is left empty.
 $(libraries)/installed: node_modules/installed
-	@rm -rf $(libraries) && mkdir -p $(libraries)/mathjax/output/chtml/fonts
-	cp node_modules/requirejs/require.js node_modules/@jupyter-widgets/html-manager/dist/{embed-amd.js,*.woff2} $(libraries)
+	@rm -rf $(libraries) && mkdir -p $(libraries)/mathjax/output/chtml/fonts $(libraries)/scripts
 	cp node_modules/mathjax/es5/tex-mml-chtml.js $(libraries)/mathjax
 	cp -r node_modules/mathjax/es5/output/chtml/fonts/woff-v2 $(libraries)/mathjax/output/chtml/fonts
-	cp "$$(python -c 'import anywidget, pathlib; print(pathlib.Path(anywidget.__file__).parent / "nbextension/index.js")')" $(libraries)/anywidget.js
+	echo '// The icons come from the font.' > $(libraries)/scripts/fontawesome.js
 	@touch $@
+
+$(libraries)/widgets.js: book/widgets.js $(libraries)/installed
+	node_modules/.bin/esbuild $< --bundle --minify --format=iife --log-level=warning --outfile=$@ --loader:.svg=dataurl \
+	  --alias:anywidget="$$(python -c 'import anywidget, pathlib; print(pathlib.Path(anywidget.__file__).parent / "nbextension/index.js")')" \
+	  --alias:@jupyter-widgets/base7=@jupyter-widgets/base --alias:@jupyter-widgets/controls7=@jupyter-widgets/controls \
+	  --define:process.env={}
 
 # What trains in the page: our engine with jax-js, and the digits, loaded when Train is first pressed.
 $(libraries)/robustnb-engine.js: $(addprefix robustnb/widgets/,engine.js trainer.js random.js instances.js page.py) robustnb/data.py $(libraries)/installed
@@ -91,7 +98,7 @@ $(libraries)/robustnb-engine.js: $(addprefix robustnb/widgets/,engine.js trainer
 	python -m robustnb.widgets.page build/engine.bundle.js $(libraries)
 
 # Rendered from the executed notebooks alone, always whole, so that nothing stale is left in it.
-build/html.stamp: notebooks $(executed) $(pages) build/pages.list $(libraries)/robustnb-engine.js
+build/html.stamp: notebooks $(executed) $(pages) build/pages.list $(libraries)/robustnb-engine.js $(libraries)/widgets.js
 	@set -e; if [ -e $@ ] && [ -d build/html ] && [ -z "$(filter-out notebooks,$?)" ]; then exit 0; fi; \
 	rm -rf build/stage build/_build build/html; mkdir -p build/stage/book; \
 	cp _config.yml _toc.yml build/stage; \

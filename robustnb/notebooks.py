@@ -10,6 +10,7 @@ holds it, so `run_notebook` looks there too::
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
 import sys
@@ -105,6 +106,14 @@ def _cell_showing(notebook: Any, key: str) -> str:
     return ""
 
 
+def _value(text: str) -> Any:
+    """A parameter as Python writes it (3, 0.1, None), else as text."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one notebook; exit with 1, naming the notebook and the cell, if anything in it fails."""
     parser = argparse.ArgumentParser(prog="python -m robustnb.notebooks", description=main.__doc__)
@@ -112,8 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path)
     parser.add_argument("--parameters", nargs="*", default=[], metavar="NAME=VALUE", help="values for the notebook's parameters cell")
     chosen = parser.parse_args(arguments)
-    pairs = (pair.partition("=") for pair in chosen.parameters)
-    parameters = {name: int(value) if value.lstrip("-").isdigit() else value for name, _, value in pairs}
+    parameters = {name: _value(text) for name, _, text in (pair.partition("=") for pair in chosen.parameters)}
     try:
         seconds = run_notebook(chosen.source, chosen.target, parameters)
     except (NotebookError, ValueError) as error:

@@ -253,7 +253,7 @@ class View {
         description: this.describe(lines, y, `${own.label}, ${this.other} ${setting[this.other]}`),
       });
       if (i === 0) {
-        this.redrawLegend(lines, runs.length);
+        this.redrawLegend(lines);
         this.redrawGuess(frame, width, height, own);
       }
     }
@@ -298,22 +298,20 @@ class View {
     return `${start}${line.name}: ${format(a.y)} at ${x} ${a.x}, largest ${format(extreme.y)} at ${x} ${extreme.x}, ${format(b.y)} at ${x} ${b.x}.`;
   }
 
-  /** @param {Line[]} lines @param {number} runs */
-  redrawLegend(lines, runs) {
+  /** @param {Line[]} lines */
+  redrawLegend(lines) {
     const entries = [...lines].sort((a, b) => Number(a.style !== "chosen") - Number(b.style !== "chosen"));
     this.legend.replaceChildren(...entries.map((line) => {
       const item = html("li");
       item.append(legendKey(line), line.name);
       return item;
     }));
-    if (runs) {
-      const item = html("li");
-      const key = svg("svg", { width: 16, height: 14, "aria-hidden": "true" });
-      key.append(svg("path", { d: CROSS, transform: "translate(8,7)", class: "rnb-mine" }));
-      item.append(key, "your runs");
-      this.legend.append(item);
-    }
-    if (this.session.revealed) this.legend.append(html("li", "rnb-note", "band: ± 2 standard errors over seeds"));
+    if (!this.session.revealed) return;
+    const item = html("li");
+    const key = svg("svg", { width: 16, height: 14, "aria-hidden": "true" });
+    key.append(svg("path", { d: CROSS, transform: "translate(8,7)", class: "rnb-mine" }));
+    item.append(key, "your runs");
+    this.legend.append(item, html("li", "rnb-note", "band: ± 2 standard errors over seeds"));
   }
 
   /** @param {number[]} rows @param {Table} table */

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import math
 import re
-import sys
 import threading
 import traceback
 import weakref
@@ -166,10 +165,11 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
             x_index=list(AXES).index(x),
             y_index=list(MEASURES).index(y),
         )
+        self._log = ipywidgets.Output()
         self.view.on_msg(self._on_message)
         _LABORATORIES.add(self)
         asked = [ipywidgets.HTML(f"<strong>{escape(question)}</strong>")] if question else []
-        super().__init__([*asked, self._controls(), self.view])
+        super().__init__([*asked, self._controls(), self.view, self._log])
 
     def _controls(self) -> ipywidgets.Widget:
         """The controls, linked in the browser: `jslink` needs no kernel (selections sync their index)."""
@@ -227,7 +227,7 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         """Train these networks in the background, one after the other; ends what trained before. Each adds its point.
 
         With `paused` the first waits before its first epoch. Returns the thread, to wait for. An invalid setting, or
-        an exception on the way, shows in the view and in the cell's log.
+        an exception on the way, shows in the view, and with its traceback under it.
         """
         self.stop()
         before, run = self._worker, _Run(paused=paused)
@@ -242,9 +242,11 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
                         break
                     self._train(run, setting, {"run": k + 1, "of": len(settings)})
             except Exception as error:  # the reader must see it, whatever it is
-                traceback.print_exc(file=sys.stderr)
-                self._show(run, progress={"running": False}, error=f"{type(error).__name__}: {error}")
+                name, trace = type(error).__name__, traceback.format_exc().splitlines()
+                self._log.outputs = ({"output_type": "error", "ename": name, "evalue": str(error), "traceback": trace},)
+                self._show(run, progress={"running": False}, error=f"{name}: {error}")
 
+        self._log.outputs = ()
         self._show(run, error="", progress={"running": True, "paused": paused, "run": 1, "of": len(settings)})
         self._worker = threading.Thread(target=work, daemon=True)
         self._worker.start()

@@ -147,5 +147,5 @@ def status(page: Page, lab: int = 0) -> str:
 
 def until(page: Page, text: str, *, lab: int = 0, timeout: float = 60_000) -> None:
     """Wait for a text in the status line."""
-    look = "([text, lab]) => document.querySelectorAll('.rnb-status')[lab].innerText.includes(text)"
+    look = "([text, lab]) => document.querySelectorAll('.rnb-status')[lab]?.innerText.includes(text)"
     page.wait_for_function(look, arg=[text, lab], timeout=timeout, polling=20)

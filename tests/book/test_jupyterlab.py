@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import TimeoutError
 
-from .conftest import set_number
+from .conftest import press, set_number, until
 
 TOKEN = "test"
 
@@ -21,8 +21,13 @@ TOKEN = "test"
 @pytest.fixture
 def jupyterlab(tmp_path):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    cell = new_code_cell("from robustnb.widgets import Laboratory\nLaboratory('Does it train?', width=8, depth=3, device='cpu')")
-    nbformat.write(new_notebook(cells=[cell], metadata=kernel), tmp_path / "lab.ipynb")
+    make = (
+        "from robustnb.widgets import Laboratory\n"
+        "labs = [*globals().get('labs', []), Laboratory('Does it train?', width=8, depth=3, device='cpu')]"
+    )
+    ask = "labs[0]._worker.join(30)\nprint('the first trains:', labs[0]._worker.is_alive())\nlabs[1]._data = None"
+    cells = [new_code_cell(f"{make}\nlabs[-1]"), new_code_cell(ask)]
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), tmp_path / "lab.ipynb")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -46,17 +51,38 @@ def jupyterlab(tmp_path):
             server.wait(timeout=30)
 
 
+def run_cell(page, index, result):
+    """Run a cell until its result shows: JupyterLab can lose a key that comes while it is still settling."""
+    for _ in range(3):
+        page.locator(".jp-Notebook .jp-CodeCell .cm-content").nth(index).click(timeout=60_000)
+        page.keyboard.press("Shift+Enter")
+        with contextlib.suppress(TimeoutError):
+            result.wait_for(timeout=30_000)
+            return
+
+
+def test_a_closed_output_ends_the_thread_and_an_exception_shows(jupyterlab, watched):
+    page = watched.page
+    page.goto(jupyterlab)
+    page.get_by_text("| Idle").wait_for(timeout=60_000)
+    run_cell(page, 0, page.locator(".rnb-lab"))
+    set_number(page, "epochs", 1000)
+    press(page, "Train")
+    until(page, "Epoch 2 ")
+    page.locator(".rnb-lab").evaluate("lab => lab.classList.add('old')")
+    run_cell(page, 0, page.locator(".rnb-lab:not(.old)"))  # the output that showed the first laboratory goes
+    run_cell(page, 1, page.get_by_text("the first trains: False"))
+    press(page, "Train")
+    page.locator(".rnb-error", has_text="AttributeError").wait_for()
+    page.locator(".jp-OutputArea-output", has_text="Traceback (most recent call last)").last.wait_for()
+
+
 def test_train_adds_a_point_and_a_second_train_ends_the_first(jupyterlab, watched):
     page = watched.page
     page.goto(jupyterlab)
     page.get_by_text("| Idle").wait_for(timeout=60_000)
     lab = page.locator(".rnb-lab").first
-    for _ in range(3):  # JupyterLab can lose a key that comes while it is still settling
-        page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click(timeout=60_000)
-        page.keyboard.press("Shift+Enter")
-        with contextlib.suppress(TimeoutError):
-            lab.wait_for(timeout=30_000)
-            break
+    run_cell(page, 0, lab)
     points = lab.locator(".rnb-main .rnb-mine")
     status = lab.locator(".rnb-status")
     train = lab.get_by_role("button", name="Train", exact=True)

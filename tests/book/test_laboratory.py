@@ -1,12 +1,16 @@
 """The laboratory in the rendered page, without a kernel: every control moves the drawing."""
 
+import json
 import re
 
+import numpy as np
 import pytest
+from ipywidgets.embed import embed_data
 
 from robustnb.sweep import load_atlas
+from robustnb.widgets import Laboratory
 
-from .conftest import HTML, control, open_page
+from .conftest import HTML, ROOT, control, open_page, press, set_number, status, until
 
 SLIDERS = ("width m", "depth L")
 LISTS = ("init", "against", "large plot")
@@ -139,3 +143,306 @@ def test_a_screen_reader_hears_what_a_slider_is_and_shows(lab_page):
     for field in lab_page.locator(".rnb-controls input, .rnb-controls select").all():
         identity = field.get_attribute("id")
         assert lab_page.locator(f"label[for='{identity}']").count() == 1
+
+
+# ── predict, then see ──
+
+
+def prediction_page(watched):
+    page = open_page(watched, HTML.as_uri(), "book/introduction")
+    page.locator(".rnb-sketch").first.scroll_into_view_if_needed()
+    assert page.locator(".rnb-line.rnb-chosen").count() == 0  # nothing measured is shown yet
+    return page
+
+
+def test_the_reader_draws_a_curve_and_then_sees_the_measured_one(watched):
+    page = prediction_page(watched)
+    show = page.get_by_role("button", name="Show what was measured")
+    show.dispatch_event("click")
+    assert page.locator(".rnb-guess").is_visible()  # nothing drawn yet: the button waits
+    box = page.locator(".rnb-sketch-area").bounding_box()
+    page.mouse.move(box["x"] + 2, box["y"] + 0.9 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.2 * box["height"])  # one quick stroke over four handles
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + 0.8 * box["height"], steps=3)
+    page.mouse.up()
+    page.wait_for_function("document.querySelectorAll('.rnb-sketch .rnb-set').length === 9")
+    drawn = [float(h.get_attribute("aria-valuenow")) for h in page.locator(".rnb-sketch circle").all()]
+    assert drawn[0] < drawn[2] < drawn[4] > drawn[6] > drawn[8]
+    show.click()
+    answer = page.locator(".rnb-answer").first.inner_text()
+    assert answer.startswith("Well seen: it rises, then falls, with its peak at width 8.")
+    factor = float(re.search(r"a factor of ([\d.]+) away", answer)[1])
+    atlas = load_atlas("digits")
+    measured = atlas[(atlas.init == "he") & (atlas.depth == 2)].groupby("width").stability.mean()
+    apart = np.exp(np.mean([abs(np.log(guess / value)) for guess, value in zip(drawn, measured, strict=False)]))
+    assert factor == pytest.approx(apart, rel=0.06)  # shown with two digits
+    assert page.locator(".rnb-large .rnb-drawn").count() == 1
+    assert page.locator(".rnb-large .rnb-chosen").count() == 1
+    assert page.evaluate("document.activeElement.className") == "rnb-answer"
+    assert watched.trouble == []
+
+
+def test_the_reader_draws_with_the_arrow_keys(watched):
+    page = prediction_page(watched)
+    handles = page.locator(".rnb-sketch circle")
+    handles.first.focus()
+    for k in range(9):
+        for _ in range(9 - k):
+            page.keyboard.press("ArrowUp")
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelectorAll('.rnb-sketch .rnb-set').length === 9")
+    values = [float(h.get_attribute("aria-valuenow")) for h in handles.all()]
+    assert values == sorted(values, reverse=True)
+    assert handles.nth(8).get_attribute("aria-label") == "P/ε at width 1024"
+    page.get_by_role("button", name="Show what was measured").focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".rnb-answer").first.inner_text().startswith("You expected that it falls. Measured, it rises, then falls")
+    assert watched.trouble == []
+
+
+def test_the_reader_draws_with_a_finger(browser):
+    context = browser.new_context(has_touch=True, viewport={"width": 400, "height": 800})
+    page = context.new_page()
+    page.goto(f"{HTML.as_uri()}/book/introduction.html")
+    area = page.locator(".rnb-sketch-area").first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    for across in (0.1, 0.5, 0.9):
+        page.touchscreen.tap(box["x"] + across * box["width"], box["y"] + 0.3 * box["height"])
+    page.wait_for_function("document.querySelectorAll('.rnb-sketch .rnb-set').length === 3")
+    context.close()
+
+
+def test_a_prediction_belongs_to_its_own_plot(watched):
+    page = prediction_page(watched)
+    page.locator(".rnb-sketch circle").first.press("ArrowUp")
+    page.wait_for_function("document.querySelectorAll('.rnb-sketch .rnb-set').length === 1")
+    control(page, "depth L", "slider").press("ArrowRight")
+    page.wait_for_function("document.querySelectorAll('.rnb-sketch .rnb-set').length === 0")
+
+
+# ── what stability means ──
+
+
+def test_a_digit_and_its_perturbed_copy_move_the_outputs(lab_page):
+    panel = lab_page.locator(".rnb-digit").first
+    caption = panel.locator("p")
+    assert caption.inner_text().startswith("Train a network")
+    set_number(lab_page, "epochs", 30)
+    press(lab_page, "Train")
+    until(lab_page, "Done: ")
+    lab_page.wait_for_function("!document.querySelector('.rnb-digit p').innerText.startsWith('Train')")
+
+    def moved(radius_steps):
+        panel.locator("input").fill(str(radius_steps))
+        return float(re.search(r"moves by ([\d.]+)", caption.inner_text())[1])
+
+    assert moved(0) == 0
+    assert "Read as 0 before and after." in caption.inner_text()
+    small, large = moved(1), moved(30)
+    assert 0 < small < large / 10
+    canvases = panel.locator("canvas")
+    pictures = [canvas.evaluate("c => c.toDataURL()") for canvas in canvases.all()]
+    assert pictures[0] != pictures[1]
+    panel.locator("select").select_option(label="3")
+    assert canvases.nth(0).get_attribute("aria-label") == "The digit 3"
+    assert canvases.nth(0).evaluate("c => c.toDataURL()") != pictures[0]
+    assert panel.locator(".rnb-after").count() == 10
+    stability = re.search(r"P/ε = ([\d.]+)", status(lab_page))[1]
+    assert f"P/ε = {stability} is the mean" in caption.inner_text()
+
+
+# ── several laboratories, addresses ──
+
+
+@pytest.fixture(scope="module")
+def two_labs(tmp_path_factory):
+    """A page of its own with two laboratories, as a notebook with two would be rendered."""
+    labs = [Laboratory("The first?", width=8, depth=2), Laboratory("The second?", width=8, depth=3)]
+    state = embed_data(views=labs, drop_defaults=False)
+    views = "".join(
+        f'<div><script type="application/vnd.jupyter.widget-view+json">{json.dumps(view)}</script></div>' for view in state["view_specs"]
+    )
+    scripts = f'<script src="{HTML.as_uri()}/_static/widgets.js"></script>'
+    kind = "application/vnd.jupyter.widget-state+json"
+    page = tmp_path_factory.mktemp("two") / "two.html"
+    page.write_text(
+        f'<!doctype html><html data-content_root="{HTML.as_uri()}/"><meta charset="utf-8">{scripts}'
+        f'<script type="{kind}">{json.dumps(state["manager_state"])}</script>{views}</html>'
+    )
+    return page.as_uri()
+
+
+def test_two_laboratories_share_a_page_and_one_trains_at_a_time(two_labs, watched):
+    page = watched.page
+    page.goto(two_labs)
+    page.locator(".rnb-lab svg polyline").nth(20).wait_for(state="attached")
+    set_number(page, "epochs", 900, lab=0)
+    press(page, "Train", lab=0)
+    until(page, "Epoch 2 ", lab=0)
+    set_number(page, "epochs", 3, lab=1)
+    press(page, "Train", lab=1)
+    until(page, "Done: ", lab=1)
+    until(page, "Stopped at epoch", lab=0)
+    first, second = (page.locator(".rnb-lab").nth(lab).locator(".rnb-main .rnb-mine") for lab in (0, 1))
+    assert (first.count(), second.count()) == (0, 1)
+    assert len(page.workers) == 1
+    labs = dict(part.split("=") for part in page.url.partition("#")[2].split("~")[1:])
+    assert set(labs) == {"the-first", "the-second"}
+    page.reload()
+    until(page, "3 epochs", lab=1)
+    until(page, "900 epochs", lab=0)
+    assert watched.trouble == []
+
+
+@pytest.mark.parametrize(
+    "broken", ["0,99,0,1.5,0,0,0.05,50,0", "0,2,6,9,0,0,0.05,50,0", "0,2,6,1.5,0,0,0.05,0,0", "0,2,6,1.5,0,0,0.05,2.5,0", "1,2", "%E0%A4"]
+)
+def test_an_address_out_of_range_is_ignored_with_a_note(broken, watched):
+    page = open_page(watched, HTML.as_uri(), "book/index")
+    set_number(page, "seed", 1)
+    address = page.url
+    page.goto("about:blank")
+    page.goto(re.sub(r"=.*", f"={broken}", address))
+    until(page, "could not be read")
+    until(page, "He, width 16, depth 8; learning rate 0.05, 50 epochs, seed 0")
+    assert watched.trouble == []
+
+
+# ── for everybody, and robust ──
+
+
+@pytest.mark.parametrize("name", ["book/index", "book/introduction", "book/setting"])
+def test_axe_finds_nothing_serious_in_a_laboratory(name, watched):
+    page = open_page(watched, HTML.as_uri(), name)
+    page.locator(".rnb-numbers summary").first.evaluate("s => s.parentElement.open = true")
+    page.wait_for_timeout(300)
+    page.add_script_tag(path=ROOT / "node_modules" / "axe-core" / "axe.min.js")
+    for theme in ("light", "dark"):
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        found = page.evaluate(
+            "axe.run('.widget-subarea').then((r) => r.violations.map((v) => [v.impact, v.id, v.nodes.map((n) => n.html.slice(0, 200))]))"
+        )
+        assert [violation for violation in found if violation[0] in ("serious", "critical")] == []
+
+
+def test_every_control_is_reached_by_the_keyboard_and_shows_its_focus(lab_page):
+    lab_page.locator(".rnb-controls .noUi-handle").first.focus()
+    seen = set()
+    for _ in range(24):
+        seen.add(
+            lab_page.evaluate(
+                "(e => e.getAttribute('aria-label') ?? e.labels?.[0]?.innerText ?? e.innerText)(document.activeElement)"
+            ).strip()
+        )
+        lab_page.keyboard.press("Tab")
+    expected = {*SLIDERS, *LISTS, *NUMBERS, "Train", "Sweep the width", "Pause", "Step", "Stop", "Reset", "Copy points as CSV"}
+    assert expected <= seen
+    assert {"The numbers behind this plot"} <= seen
+    lab_page.locator(".rnb-train").first.focus()
+    lab_page.keyboard.press("Tab")
+    assert lab_page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_progress_is_announced_a_few_times_and_not_at_every_epoch(lab_page):
+    lab_page.evaluate("""() => {
+      window.spoken = [];
+      const voice = document.querySelector(".rnb-voice");
+      const listen = () => window.spoken.push(voice.innerText);
+      new MutationObserver(listen).observe(voice, { childList: true, characterData: true, subtree: true });
+    }""")
+    set_number(lab_page, "epochs", 80)
+    press(lab_page, "Train")
+    until(lab_page, "Done: ")
+    spoken = lab_page.evaluate("window.spoken")
+    assert spoken[0] == "Training."
+    assert spoken[-1].startswith("Done: P/ε = ")
+    assert "Training: 50 percent." in spoken
+    assert len(spoken) <= 6
+    assert lab_page.locator(".rnb-status").first.get_attribute("role") is None
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_less_motion_is_shown_to_those_who_ask_for_it(motion, watched):
+    watched.page.emulate_media(reduced_motion=motion)
+    page = open_page(watched, HTML.as_uri(), "book/index")
+    set_number(page, "epochs", 1000)
+    press(page, "Train")
+    until(page, "Epoch 3")
+    drawings = page.evaluate("""() => new Promise((done) => {
+      let count = 0;
+      new MutationObserver(() => { count += 1; }).observe(document.querySelector(".rnb-live svg"), { childList: true });
+      setTimeout(() => done(count), 2500);
+    })""")
+    assert drawings <= 6 if motion == "reduce" else drawings > 12
+    press(page, "Stop")
+
+
+def test_two_hundred_moves_in_ten_seconds_leave_one_run_no_error_and_flat_memory(lab_page):
+    client = lab_page.context.new_cdp_session(lab_page)
+
+    def memory():
+        client.send("HeapProfiler.collectGarbage")
+        counters = client.send("Memory.getDOMCounters")
+        return client.send("Runtime.getHeapUsage")["usedSize"], counters["nodes"]
+
+    move = """([moves, seed]) => new Promise((done) => {
+      const lab = document.querySelector(".widget-subarea");
+      const random = () => (seed = (seed * 1103515245 + 12345) % 2147483648) / 2147483648;
+      const pick = (list) => list[Math.floor(random() * list.length)];
+      const buttons = [...lab.querySelectorAll(".rnb-bench button")].filter((b) => !b.innerText.startsWith("Copy"));
+      const one = () => {
+        const kind = random();
+        if (kind < 0.3) pick(buttons).click();
+        else if (kind < 0.6) {
+          const handle = pick([...lab.querySelectorAll(".noUi-handle")]);
+          handle.dispatchEvent(new KeyboardEvent("keydown", { key: pick(["ArrowLeft", "ArrowRight"]), bubbles: true }));
+        } else if (kind < 0.8) {
+          const list = pick([...lab.querySelectorAll(".rnb-controls select")]);
+          list.selectedIndex = Math.floor(random() * list.length);
+          list.dispatchEvent(new Event("change", { bubbles: true }));
+        } else {
+          const field = pick([...lab.querySelectorAll(".rnb-controls input[type=number]")]);
+          field.value = pick(["1", "2", "0.5", "30"]);
+          field.dispatchEvent(new Event("change", { bubbles: true }));
+        }
+        moves -= 1;
+        if (moves) setTimeout(one, 50); else done();
+      };
+      one();
+    })"""
+    lab_page.evaluate(move, [60, 1])
+    before = memory()
+    lab_page.evaluate(move, [200, 2])
+    lab_page.locator(".rnb-stop").first.dispatch_event("click")
+    press(lab_page, "Reset")
+    lab_page.wait_for_timeout(1500)
+    after = memory()
+    assert after[0] < before[0] + 4e6
+    assert after[1] < before[1] + 1500
+    still = drawing(lab_page)
+    lab_page.wait_for_timeout(700)
+    assert drawing(lab_page) == still  # nothing trains any more
+    set_number(lab_page, "learning rate", 0.05)
+    set_number(lab_page, "epochs", 2)
+    press(lab_page, "Train")
+    until(lab_page, "Done: ")
+    assert lab_page.locator(".rnb-error").first.inner_text() == ""
+    assert len(lab_page.workers) == 1
+
+
+def test_a_sweep_in_steps_waits_before_each_network(lab_page):
+    set_number(lab_page, "epochs", 1)
+    press(lab_page, "Sweep the width")
+    press(lab_page, "Pause")
+    until(lab_page, "Epoch 0 of 1")
+    paused = status(lab_page)
+    lab_page.wait_for_timeout(500)
+    assert status(lab_page) == paused
+    press(lab_page, "Step")
+    lab_page.wait_for_function("before => document.querySelector('.rnb-status').innerText !== before", arg=paused)
+    lab_page.wait_for_timeout(500)
+    assert "Network" in status(lab_page)  # a step does not run to the end of the sweep
+    press(lab_page, "Resume")
+    lab_page.wait_for_function("document.querySelectorAll('.rnb-main .rnb-mine').length === 7", timeout=60_000)

@@ -157,18 +157,17 @@ def test_five_epochs_in_the_page_stay_as_close_as_single_precision_can(init, wid
 
 
 def test_the_page_draws_the_initializations_that_theory_knows(watched):
-    """P/ε before training, averaged over 40 seeds, within 5 standard errors of the exact value (by chance outside: under 1e-6)."""
+    """P/ε before training, over 8 seeds of wide networks, within 6 standard errors of the exact value."""
     page = open_page(watched, HTML.as_uri(), "book/bibliography")
-    width, depth = 16, 3
+    width, depth = 256, 2
     scales = get_initialization("he").scales(inputs=64, width=width, depth=depth, outputs=10)
     settings = [
         {"init": "he", "betas": [float(b) for b in scales[:3]], "width": width, "depth": depth, "lr": 0.0, "epochs": 1, "seed": seed}
-        for seed in range(40)
+        for seed in range(8)
     ]
     values = np.array([page.evaluate(DRIVE, ["wasm", setting, None])["rows"][0]["stability"] for setting in settings])
     exact = theory.stability_at_initialization("he", inputs=64, width=width, depth=depth, outputs=10)
-    assert abs(values.mean() - exact) < 5 * values.std(ddof=1) / np.sqrt(len(values))
-    assert values.std() > 0.02 * exact
+    assert abs(values.mean() - exact) < 6 * values.std(ddof=1) / np.sqrt(len(values)) < 0.1 * exact
 
 
 def test_memory_is_flat_over_epochs(watched):
@@ -285,7 +284,7 @@ def test_pause_step_resume_stop_and_reset(lab_page):
     assert status(lab_page) == paused
     press(lab_page, "Stop")
     until(lab_page, "Stopped at epoch")
-    assert lab_page.locator(".rnb-mine").count() == 0
+    assert lab_page.locator(".rnb-main .rnb-mine").count() == 0
     press(lab_page, "Reset")
     lab_page.wait_for_function("!document.querySelector('.rnb-status').innerText.includes('Stopped')")
 

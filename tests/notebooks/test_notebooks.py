@@ -82,8 +82,7 @@ HIDDEN = {
 @pytest.mark.parametrize("kind", HIDDEN)
 def test_an_error_that_only_a_widget_shows_fails_the_run(kind, tmp_path):
     source = notebook(tmp_path / "bad.ipynb", HIDDEN[kind])
-    # The laboratory also prints its traceback, which is found first, under the cell's source.
-    place = "cell 1:\n" if kind == "laboratory" else "cell 1, inside a widget's output:"
+    place = "cell 1, inside a widget's output:"
     with pytest.raises(NotebookError, match=rf"(?s)bad\.ipynb, {place}.*Error.*hidden"):
         run_notebook(source, tmp_path / "out.ipynb")
     assert not (tmp_path / "out.ipynb").exists()

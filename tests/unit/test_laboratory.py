@@ -132,12 +132,15 @@ def test_a_diverged_run_is_reported_as_diverged_and_adds_no_point(lab):
     assert lab.view.progress["message"].startswith("Diverged at epoch ")
 
 
-def test_an_error_shows_in_the_view_and_the_next_run_clears_it(lab, capsys):
+def test_an_error_shows_in_the_view_and_the_next_run_clears_it(lab):
     lab.train([SETTING | {"epochs": 0}]).join()
     assert lab.view.error == "ValueError: epochs must be a whole number of at least 1, not 0."
-    assert "Traceback" in capsys.readouterr().err
+    (output,) = lab._log.outputs
+    assert output["output_type"] == "error"
+    assert "Traceback" in output["traceback"][0]
     lab.train([SETTING]).join()
     assert lab.view.error == ""
+    assert lab._log.outputs == ()
     assert len(lab.view.runs) == 1
 
 

@@ -1,0 +1,64 @@
+// Draws the widgets of a rendered page, with no kernel and no network. Bundled when the book is built from ipywidgets' and anywidget's own
+// libraries: what the html-manager package ships for this purpose is twice as heavy, with two versions of everything.
+
+import * as base from "@jupyter-widgets/base";
+import { HTMLManager } from "@jupyter-widgets/html-manager/lib/htmlmanager";
+import "@lumino/widgets/style/index.css";
+
+// The widget manager asks MathJax 2's queue to typeset; the book has MathJax 3, which loads after it.
+const hub = {
+  Queue(task) {
+    const element = Array.isArray(task) ? task[2] : undefined;
+    if (element && window.MathJax.typesetPromise) window.MathJax.typesetPromise([element]);
+  },
+  Config() {},
+  Configured() {},
+};
+const mathjax = (window.MathJax ??= {});
+mathjax.Hub = hub;
+mathjax.startup = {
+  ready() {
+    window.MathJax.Hub = hub;
+    window.MathJax.startup.defaultReady();
+  },
+};
+
+/** anywidget comes as an AMD module that wants @jupyter-widgets/base. */
+function loadAnywidget() {
+  let found;
+  window.define = (_, factory) => { found = factory(base); };
+  require("anywidget"); // an alias that the Makefile sets
+  delete window.define;
+  return found;
+}
+
+/** ipywidgets' sliders tell a screen reader neither their name nor the value that they show. */
+function nameSliders() {
+  for (const slider of document.querySelectorAll(".widget-slider")) {
+    const handle = slider.querySelector(".noUi-handle");
+    handle?.setAttribute("aria-label", slider.querySelector("label").textContent);
+    handle?.setAttribute("aria-valuetext", slider.querySelector(".widget-readout").textContent);
+  }
+}
+
+async function render() {
+  const anywidget = loadAnywidget();
+  const loader = (name) => (name === "anywidget" ? Promise.resolve(anywidget) : Promise.reject(new Error(`The book does not hold ${name}.`)));
+  for (const state of document.querySelectorAll('script[type="application/vnd.jupyter.widget-state+json"]')) {
+    const manager = new HTMLManager({ loader });
+    const models = await manager.set_state(JSON.parse(state.textContent));
+    for (const tag of document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]')) {
+      const model = models.find((each) => each.model_id === JSON.parse(tag.textContent).model_id);
+      if (!model) continue;
+      const place = document.createElement("div");
+      place.className = "widget-subarea";
+      tag.before(place);
+      manager.display_view(await manager.create_view(model), place);
+    }
+  }
+}
+
+window.addEventListener("load", () => {
+  new MutationObserver(nameSliders).observe(document.body, { childList: true, characterData: true, subtree: true });
+  render();
+});

@@ -1,0 +1,144 @@
+"""Promises about time and weight; run with nothing beside them."""
+
+import gzip
+import statistics
+import subprocess
+
+import pytest
+
+from .conftest import HTML, ROOT, control, open_page, press, set_number, until
+
+pytestmark = pytest.mark.alone
+
+BARE = """
+async ([code, width, depth, betas]) => {
+  const load = (name) => new Promise((done, fail) => {
+    const tag = Object.assign(document.createElement("script"), {src: "../_static/" + name, onload: done, onerror: fail});
+    document.head.append(tag);
+  });
+  await load("robustnb-digits.js");
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const { pixels, classes, scale, train, inputs } = window.robustnb.digits;
+  const data = { x: Float32Array.from(bytes(pixels), (v) => v / scale), y: bytes(classes), train, inputs, classes: 10 };
+  const answer = "; self.onmessage = ({ data }) => bare.compare(...data).then((r) => postMessage(r), (e) => postMessage(String(e)));";
+  const worker = new Worker(URL.createObjectURL(new Blob([code, answer])));
+  return new Promise((done) => { worker.onmessage = (event) => done(event.data); worker.postMessage([data, width, depth, betas, 200]); });
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def bare():
+    command = ["node", ROOT / "node_modules" / ".bin" / "esbuild", ROOT / "tests" / "book" / "bare.js", "--bundle", "--format=iife"]
+    return subprocess.run([*command, "--global-name=bare"], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("width", "depth"), [(64, 2), (64, 8)])
+def test_the_page_trains_at_60_percent_of_a_bare_loop_s_speed(width, depth, bare, watched):
+    page = open_page(watched, HTML.as_uri(), "book/bibliography")
+    betas = [(2 / 64) ** 0.5, (2 / width) ** 0.5, (2 / width) ** 0.5]
+    ratios = page.evaluate(BARE, [bare, width, depth, betas])
+    assert statistics.median(ratios) >= 0.6
+
+
+def test_a_run_starts_at_once(watched):
+    """Within 0.3 s of the press: it says so, and, once the engine is there, its first row is drawn."""
+    page = open_page(watched, HTML.as_uri(), "book/index")
+    timed = """() => new Promise((done) => {
+      const status = document.querySelector(".rnb-status");
+      const pressed = performance.now(), seen = {};
+      new MutationObserver(() => {
+        for (const text of ["Starting", "Epoch"]) if (status.innerText.includes(text)) seen[text] ??= performance.now() - pressed;
+        if (seen.Epoch) done(seen);
+      }).observe(status, { childList: true, characterData: true, subtree: true });
+      document.querySelector(".rnb-train").click();
+    })"""
+    first = page.evaluate(timed)
+    assert first["Starting"] < 300
+    until(page, "Done: ")
+    later = []
+    for _ in range(3):
+        later.append(page.evaluate(timed)["Epoch"])
+        until(page, "Done: ")
+    assert min(later) < 300
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_nothing_shifts_and_nothing_freezes_while_a_network_trains(width, watched):
+    page = watched.page
+    page.set_viewport_size({"width": width, "height": 2400})
+    open_page(watched, HTML.as_uri(), "book/index")
+    for _ in range(4):
+        control(page, "width m", "slider").press("ArrowRight")  # to 256
+    set_number(page, "epochs", 6)
+    page.evaluate("""() => {
+      window.shifts = []; window.tasks = [];
+      const lab = document.querySelector(".rnb-lab");
+      const inside = (shift) => shift.sources.some((source) => lab.contains(source.node));
+      new PerformanceObserver((list) => window.shifts.push(...list.getEntries().filter(inside).map((e) => e.value)))
+        .observe({ type: "layout-shift" });
+      new PerformanceObserver((list) => window.tasks.push(...list.getEntries().map((e) => e.duration))).observe({ type: "longtask" });
+    }""")
+    press(page, "Train")
+    until(page, "Done: ")
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.shifts") == []
+    assert [task for task in page.evaluate("window.tasks") if task > 100] == []
+
+
+def test_a_control_is_followed_by_its_drawing_within_50_ms(watched):
+    page = open_page(watched, HTML.as_uri(), "book/index")
+    took = page.evaluate("""async () => {
+      const handle = document.querySelector(".rnb-controls .noUi-handle");
+      const plot = document.querySelector(".rnb-large");
+      const times = [];
+      for (let k = 0; k < 12; k++) {
+        const start = performance.now();
+        const drawn = new Promise((done) => {
+          const watch = new MutationObserver(() => { watch.disconnect(); done(performance.now() - start); });
+          watch.observe(plot, { childList: true });
+        });
+        handle.dispatchEvent(new KeyboardEvent("keydown", { key: k % 2 ? "ArrowLeft" : "ArrowRight", bubbles: true }));
+        times.push(await drawn);
+        await new Promise((done) => setTimeout(done, 60));
+      }
+      return times;
+    }""")
+    assert statistics.median(took) < 50
+
+
+def test_a_first_visit_is_light_and_soon_usable(browser, server):
+    """At most 1.5 MB compressed before Train is pressed, and no engine among it; usable within 2 s."""
+    seconds = []
+    for _ in range(3):
+        context = browser.new_context()
+        page = context.new_page()
+        bodies = {}
+        page.on("response", lambda response, bodies=bodies: bodies.setdefault(response.url, response))
+        page.goto(f"{server}/book/index.html")
+        page.locator(".rnb-lab svg polyline").first.wait_for(state="attached", timeout=30_000)
+        seconds.append(page.evaluate("performance.now()") / 1000)
+        page.wait_for_load_state("networkidle")
+        names = [url.rpartition("/")[2] for url in bodies]
+        weight = sum(len(gzip.compress(response.body())) for response in bodies.values() if response.ok)
+        context.close()
+        assert not any("robustnb-" in name for name in names)
+        assert weight <= 1.5e6
+    assert min(seconds) < 2
+
+
+def test_a_pressed_control_does_not_wait_for_training(watched):
+    """The page stays quick while a wide network trains: the drawing still follows within 50 ms (median)."""
+    page = open_page(watched, HTML.as_uri(), "book/index")
+    for _ in range(4):
+        control(page, "width m", "slider").press("ArrowRight")
+    set_number(page, "epochs", 900)
+    press(page, "Train")
+    until(page, "Epoch 1 ")
+    gaps = page.evaluate("""() => new Promise((done) => {
+      const gaps = []; let last = performance.now();
+      const frame = (now) => { gaps.push(now - last); last = now; if (gaps.length < 60) requestAnimationFrame(frame); else done(gaps); };
+      requestAnimationFrame(frame);
+    })""")
+    press(page, "Stop")
+    assert statistics.median(gaps) < 50
