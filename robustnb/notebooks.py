@@ -73,13 +73,14 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | 
 
 
 def hidden_errors(notebook: Any) -> Iterator[tuple[str, str]]:
-    """The errors that an executed notebook's widgets hold, as (place, traceback)."""
+    """The errors that an executed notebook's widgets hold, as (place, traceback); those with a traceback first."""
     models = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
-    for key, model in models.items():
-        state = model.get("state", {})
+    states = {key: model.get("state", {}) for key, model in models.items()}
+    for key, state in states.items():
         for output in state.get("outputs", []):
             if output.get("output_type") == "error":
                 yield f"{_cell_showing(notebook, key)}inside a widget's output", _plain(output.get("traceback", []))
+    for key, state in states.items():
         if isinstance(state.get("error"), str) and state["error"]:
             yield f"{_cell_showing(notebook, key)}shown by a laboratory", state["error"]
 

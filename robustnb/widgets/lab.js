@@ -90,7 +90,7 @@ class View {
     for (const [names, f] of this.events) this.model.on(names, f);
     this.resized = new ResizeObserver(() => this.later());
     this.resized.observe(this.plots);
-    session.watched(1);
+    session.opened();
     this.digit.redraw();
     this.redraw();
   }
@@ -98,7 +98,7 @@ class View {
   close() {
     this.resized.disconnect();
     for (const [names, f] of this.events) this.model.off(names, f);
-    this.session.watched(-1);
+    this.session.closed();
   }
 
   get setting() { return this.session.setting(); }

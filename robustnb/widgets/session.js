@@ -40,7 +40,8 @@ class Session {
     this.drawn = { key: "", points: new Map() };
     this.answer = "";
     this.views = 0;
-    this.note = this.live ? "" : this.fromAddress();
+    this.read = false;
+    this.note = "";
     model.on("change:progress", () => this.progressed());
     // To move the exponent is to choose the family that has one.
     model.on("change:c", () => {
@@ -116,14 +117,22 @@ class Session {
       return value >= low && value <= high && (!whole || Number.isInteger(value));
     });
     if (!valid) return "The settings in this page's address could not be read, and were ignored.";
-    SHARED.forEach((trait, i) => this.model.set(trait, values[i]));
+    // From the last to the first: to set c also chooses m^-c, and the init in the address has the last word.
+    for (let i = SHARED.length - 1; i >= 0; i--) this.model.set(SHARED[i], values[i]);
     document.getElementById(anchor)?.scrollIntoView();
     return "";
   }
 
-  /** A view more, or a view less: when the last one goes, nobody watches, and the work ends. @param {1 | -1} change */
-  watched(change) {
-    this.views += change;
+  /** A view more. The first one takes the settings from the address: by then the controls are linked, and follow. */
+  opened() {
+    this.views += 1;
+    if (!this.read && !this.live) this.note = this.fromAddress();
+    this.read = true;
+  }
+
+  /** A view less: when the last one goes, nobody watches, and the work ends. */
+  closed() {
+    this.views -= 1;
     if (this.views === 0) this.ask({ kind: "stop" });
   }
 }

@@ -92,6 +92,7 @@ def test_the_readout_and_the_numbers_are_those_of_the_atlas(lab_page):
     shown = float(re.search(r"P/ε = ([\d.]+)", lab_page.locator(".rnb-readout").first.inner_text())[1])
     assert shown == pytest.approx(expected, rel=5e-3)
     lab_page.get_by_text("The numbers behind this plot").first.click()
+    lab_page.locator(".rnb-numbers td").first.wait_for()
     lines = lab_page.locator(".rnb-numbers tr").all_inner_texts()[1:]
     table = {int(cells[0]): float(cells[1]) for cells in (line.split("\t") for line in lines)}
     assert table == pytest.approx(rows.groupby("width").stability.mean().to_dict(), rel=5e-3)

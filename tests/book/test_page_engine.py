@@ -10,7 +10,7 @@ import torch
 from robustnb import fully_connected, lazy_ratio, load_data, theory, uniform_in_ball
 from robustnb.initialization import get_initialization
 
-from .conftest import HTML, open_page, press, set_number, status, until
+from .conftest import HTML, control, open_page, press, set_number, status, until
 
 # Runs the page's own engine in a worker of its own, on a backend, with given weights, order and δ; returns rows and final weights.
 DRIVE = """
@@ -329,12 +329,18 @@ def test_settings_live_in_the_address_and_section_anchors_keep_working(watched):
     page.goto(page.url + "#how-to-read")
     set_number(page, "seed", 42)
     assert page.url.partition("#")[2].startswith("how-to-read~")
+    control(page, "exponent c", "number").fill("2")
+    control(page, "exponent c", "number").press("Enter")
+    until(page, "m⁻², width 16")  # to move the exponent is to choose its family
+    control(page, "init", "list").select_option(label="LeCun")
     set_number(page, "epochs", 7)
     address = page.url
     page.goto("about:blank")
     page.goto(address)
     page.locator(".rnb-lab svg polyline").first.wait_for(state="attached")
-    until(page, "7 epochs, seed 42")
+    until(page, "LeCun, width 16, depth 8; learning rate 0.05, 7 epochs, seed 42")
+    assert control(page, "exponent c", "number").input_value() == "2"
+    assert control(page, "init", "list").evaluate("s => s.selectedOptions[0].label") == "LeCun"
     seed = page.locator(".rnb-controls > .lm-Widget", has=page.get_by_text("seed", exact=True)).locator("input")
     assert seed.input_value() == "42"
     page.goto("about:blank")
