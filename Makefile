@@ -13,7 +13,7 @@ sync := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 notebooks := $(wildcard book/*.ipynb)
 executed := $(notebooks:%=build/%)
-pages := _config.yml _toc.yml $(wildcard book/*.md book/*.bib book/assets/*)
+pages := _config.yml _toc.yml book/stage.py $(wildcard book/*.md book/*.bib book/assets/*)
 libraries := build/libraries
 
 # Only the inner make, of the notebooks, runs in parallel.
@@ -21,7 +21,7 @@ ifeq ($(MAKELEVEL),0)
 .NOTPARALLEL:
 endif
 
-.PHONY: help book serve lab test check notebooks clean FORCE
+.PHONY: help book serve lab bench test check notebooks clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,10 @@ check: .venv/installed node_modules/installed ## lint, types and fast unit tests
 	mypy
 	node_modules/.bin/tsc --project tsconfig.json
 	pytest -q -n $(cores) tests/unit
+
+bench: .venv/installed ## race the engine against its peers (10 minutes; nothing else should run beside it)
+	pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	python -m benchmarks --out book/atlas/speed.json
 
 test: check build/html.stamp ## everything that CI runs
 	pytest -q -n $(cores) --dist loadgroup -m "not alone" tests/notebooks tests/book
@@ -92,9 +96,9 @@ $(libraries)/widgets.js: book/widgets.js $(libraries)/installed
 	  --alias:@jupyter-widgets/base7=@jupyter-widgets/base --alias:@jupyter-widgets/controls7=@jupyter-widgets/controls \
 	  --define:process.env={}
 
-# What trains in the page: our engine with jax-js, and the digits, loaded when Train is first pressed.
-$(libraries)/robustnb-engine.js: $(addprefix robustnb/widgets/,engine.js trainer.js random.js instances.js page.py) robustnb/data.py $(libraries)/installed
-	node_modules/.bin/esbuild $< --bundle --minify --format=iife --log-level=warning --outfile=build/engine.bundle.js
+# The laboratory's view; and what trains in the page, our engine with jax-js and the digits, loaded when Train is first pressed.
+$(libraries)/robustnb-engine.js: $(wildcard robustnb/widgets/*) robustnb/data.py $(libraries)/installed
+	node_modules/.bin/esbuild robustnb/widgets/engine.js --bundle --minify --format=iife --log-level=warning --outfile=build/engine.bundle.js
 	python -m robustnb.widgets.page build/engine.bundle.js $(libraries)
 
 # Rendered from the executed notebooks alone, always whole, so that nothing stale is left in it.
@@ -102,7 +106,8 @@ build/html.stamp: notebooks $(executed) $(pages) build/pages.list $(libraries)/r
 	@set -e; if [ -e $@ ] && [ -d build/html ] && [ -z "$(filter-out notebooks,$?)" ]; then exit 0; fi; \
 	rm -rf build/stage build/_build build/html; mkdir -p build/stage/book; \
 	cp _config.yml _toc.yml build/stage; \
-	cp $(executed) $(filter %.md %.bib,$(pages)) build/stage/book; \
+	cp $(filter %.md %.bib,$(pages)) build/stage/book; \
+	python book/stage.py $(executed) build/stage/book; \
 	cp -r $(libraries) build/stage/page; cp book/assets/* build/stage/page; \
 	jupyter-book build build/stage --path-output build --all -W -n --keep-going --quiet; \
 	mv build/_build/html build/html; touch $@

@@ -41,12 +41,27 @@ function nameSliders() {
   }
 }
 
+/** By a script tag: a page from a disk may load nothing else. */
+function load(name) {
+  return new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = `${document.documentElement.dataset.content_root}_static/${name}`;
+    script.onload = resolve;
+    script.onerror = () => reject(new Error(`${script.src} cannot be loaded.`));
+    document.head.append(script);
+  });
+}
+
 async function render() {
   const anywidget = loadAnywidget();
   const loader = (name) => (name === "anywidget" ? Promise.resolve(anywidget) : Promise.reject(new Error(`The book does not hold ${name}.`)));
   for (const state of document.querySelectorAll('script[type="application/vnd.jupyter.widget-state+json"]')) {
     const manager = new HTMLManager({ loader });
-    const models = await manager.set_state(JSON.parse(state.textContent));
+    const held = JSON.parse(state.textContent);
+    const laboratories = Object.values(held.state).filter((model) => model.state._anywidget_id === "robustnb.widgets.lab.View");
+    if (laboratories.length) await load("robustnb-view.js"); // their code, which all pages share
+    for (const laboratory of laboratories) Object.assign(laboratory.state, window.robustnb.view);
+    const models = await manager.set_state(held);
     for (const tag of document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]')) {
       const model = models.find((each) => each.model_id === JSON.parse(tag.textContent).model_id);
       if (!model) continue;

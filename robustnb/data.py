@@ -1,13 +1,15 @@
-"""Data sets, each as one float tensor: scikit-learn's digits (bundled) and MNIST."""
+"""Data sets, each as one float tensor: scikit-learn's digits (bundled), MNIST, CIFAR-10 and CIFAR-100."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import os
+import tarfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pooch
@@ -15,9 +17,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from ._checks import check_choice
+from ._checks import check_choice, check_count
 
-DATASETS = ("digits", "mnist")
+DATASETS = ("digits", "mnist", "cifar10", "cifar10_sample", "cifar100")
+NORMALIZATIONS = ("pixels", "unit")
 
 _MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _MNIST_MD5 = {
@@ -28,20 +31,47 @@ _MNIST_MD5 = {
 }
 
 
+class _Cifar(NamedTuple):
+    """Where CIFAR's binary form lies, and how its records are made: label bytes, of which the last is the class, then the pixels."""
+
+    title: str
+    md5: str
+    folder: str
+    train: tuple[str, ...]
+    test: str
+    labels: int
+    classes: int
+
+
+_CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
+_BATCHES = tuple(f"data_batch_{k}.bin" for k in range(1, 6))
+_CIFAR = {
+    "cifar10": _Cifar("CIFAR-10", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin", _BATCHES, "test_batch.bin", 1, 10),
+    "cifar100": _Cifar("CIFAR-100", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary", ("train.bin",), "test.bin", 2, 100),
+}
+_CIFAR_PIXELS, _CIFAR_TRAIN = 3 * 32 * 32, 50_000
+# "cifar10_sample": the first so many records of each batch, the test batch last.
+_SAMPLE = (2000, 1017, 1017, 1017, 1017, 1017)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Inputs as float32 tensors (n, inputs), classes as int64 tensors (n,), train and test apart.
 
-    `checksum` identifies the raw bytes: two tables with the same checksum were measured on the same data.
+    An input is an image, its channels one after the other, each row by row. `title` is how figures name the data, and says so where
+    they are a part: "CIFAR-10, first 6,068 images". `checksum` identifies the raw bytes: two tables with the same checksum were
+    measured on the same data.
     """
 
     name: str
+    title: str
     x_train: Tensor
     y_train: Tensor
     x_test: Tensor
     y_test: Tensor
     classes: int
     checksum: str
+    channels: int = 1
 
     @property
     def inputs(self) -> int:
@@ -50,7 +80,7 @@ class Dataset:
     @property
     def side(self) -> int:
         """Height and width of an image, in pixels."""
-        return round(self.inputs**0.5)
+        return round((self.inputs / self.channels) ** 0.5)
 
     @property
     def probe(self) -> Tensor:
@@ -64,20 +94,47 @@ class Dataset:
 
 
 def load_data(name: str, *, normalize: str = "pixels") -> Dataset:
-    """The data set of that name: "digits" (8×8, 1,437 train + 360 test) or "mnist" (28×28, 60,000 + 10,000).
+    """The data set of that name: "digits" (8×8, 1,437 train + 360 test), "mnist" (28×28, 60,000 + 10,000), "cifar10" and
+    "cifar100" (3×32×32, 50,000 + 10,000), or "cifar10_sample", the first records of CIFAR-10's batches (6,068 + 1,017).
 
     normalize: "pixels" puts pixels in [0, 1]; "unit" scales every image to ‖x‖_2 = 1 (Assumption 1).
-    MNIST is read from $ROBUSTNB_DATA/mnist if that folder is there; else it is downloaded once, with its
-    checksums, into the user's cache folder. Digits come with scikit-learn.
+    Digits come with scikit-learn. The others are read from their folder in $ROBUSTNB_DATA if it is there: mnist,
+    cifar-10-batches-bin or cifar-10-sample, cifar-100-binary. Else they are downloaded once, with their checksums, into the user's
+    cache folder. A CIFAR folder may hold batches of any whole number of records; `Dataset.title` then says how many.
 
     Raises ValueError for an unknown name or a damaged file, OSError if a download fails.
     """
     check_choice("name", name, DATASETS)
-    check_choice("normalize", normalize, ("pixels", "unit"))
-    data = _digits() if name == "digits" else _mnist()
+    check_choice("normalize", normalize, NORMALIZATIONS)
+    data = _digits() if name == "digits" else _mnist() if name == "mnist" else _cifar(name)
     if normalize == "pixels":
         return data
     return replace(data, x_train=_unit(data.x_train), x_test=_unit(data.x_test))
+
+
+class TwoClasses(NamedTuple):
+    """A small task for networks with one output: x (n, inputs), targets y = ±1 (n, 1), and test inputs `probe`; all float64."""
+
+    x: Tensor
+    y: Tensor
+    probe: Tensor
+
+
+def two_classes(data: Dataset, negative: int = 0, positive: int = 1, *, n: int = 20) -> TwoClasses:
+    """The first n training images of two classes, with targets −1 and +1, and all test images of the two.
+
+    For the theory of one output: Assumption 1 asks for data loaded with normalize="unit". Raises ValueError for a class
+    that the data do not have, or fewer than n images.
+    """
+    for name, label in (("negative", negative), ("positive", positive)):
+        if label not in range(data.classes):
+            raise ValueError(f"{name} must be a class from 0 to {data.classes - 1}, not {label!r}.")
+    labels = torch.tensor([negative, positive])
+    train, test = torch.isin(data.y_train, labels), torch.isin(data.y_test, labels)
+    if check_count("n", n) > train.sum():
+        raise ValueError(f"n must be at most the {int(train.sum())} training images of these classes, not {n}.")
+    x, signs = data.x_train[train][:n].double(), torch.where(data.y_train[train][:n] == positive, 1.0, -1.0)
+    return TwoClasses(x, signs[:, None].double(), data.x_test[test].double())
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -93,7 +150,7 @@ def _digits() -> Dataset:
     y = torch.from_numpy(classes[order].astype(np.int64))
     checksum = "md5:" + hashlib.md5(raw.tobytes() + classes.astype(np.uint8).tobytes()).hexdigest()
     train = 1437
-    return Dataset("digits", x[:train], y[:train], x[train:], y[train:], 10, checksum)
+    return Dataset("digits", "digits", x[:train], y[:train], x[train:], y[train:], 10, checksum)
 
 
 def _mnist() -> Dataset:
@@ -104,12 +161,17 @@ def _mnist() -> Dataset:
     x = {part: torch.from_numpy(raw.reshape(len(raw), -1) / np.float32(255)) for part, raw in images.items()}
     y = {part: torch.from_numpy(raw.astype(np.int64)) for part, raw in labels.items()}
     checksum = "md5:" + hashlib.md5("".join(_MNIST_MD5.values()).encode()).hexdigest()
-    return Dataset("mnist", x["train"], y["train"], x["t10k"], y["t10k"], 10, checksum)
+    return Dataset("mnist", "MNIST", x["train"], y["train"], x["t10k"], y["t10k"], 10, checksum)
+
+
+def _local(*folders: str) -> Path | None:
+    """The first of these folders that $ROBUSTNB_DATA holds."""
+    root = os.environ.get("ROBUSTNB_DATA")
+    return next((Path(root, folder) for folder in folders if Path(root, folder).is_dir()), None) if root else None
 
 
 def _mnist_file(name: str) -> Path:
-    local = Path(os.environ.get("ROBUSTNB_DATA", "")) / "mnist"
-    if "ROBUSTNB_DATA" in os.environ and local.is_dir():
+    if local := _local("mnist"):
         if not (local / name).is_file():
             raise ValueError(f"ROBUSTNB_DATA must hold all four MNIST files, but {local / name} is missing.")
         return local / name
@@ -129,3 +191,53 @@ def _read_idx(name: str, *, dimensions: int) -> np.ndarray:
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(sizes)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"{path} is not a readable IDX file ({error}): delete it and fetch it again.") from error
+
+
+def _cifar(name: str) -> Dataset:
+    of = _CIFAR[name.removesuffix("_sample")]
+    raw = _cifar_batches(of)
+    if name == "cifar10_sample":
+        raw = _first_records(raw, of)
+    parts = {part: _cifar_records([raw[batch] for batch in batches], of) for part, batches in (("train", of.train), ("test", (of.test,)))}
+    (x_train, y_train), (x_test, y_test) = parts["train"], parts["test"]
+    title = of.title if len(x_train) == _CIFAR_TRAIN else f"{of.title}, first {len(x_train):,} images"
+    checksum = "md5:" + hashlib.md5(b"".join(raw.values())).hexdigest()
+    return Dataset(name, title, x_train, y_train, x_test, y_test, of.classes, checksum, channels=3)
+
+
+def _cifar_batches(of: _Cifar) -> dict[str, bytes]:
+    """The bytes of each batch, of whole and sound records: from a local folder, else out of the downloaded archive."""
+    batches = (*of.train, of.test)
+    if local := _local(of.folder, of.folder.replace("batches-bin", "sample")):
+        for batch in batches:
+            if not (local / batch).is_file():
+                raise ValueError(f"ROBUSTNB_DATA must hold all batches of {of.title}, but {local / batch} is missing.")
+        found = {local / batch: (local / batch).read_bytes() for batch in batches}
+    else:
+        file = f"{of.folder.replace('batches-bin', 'binary')}.tar.gz"
+        archive = Path(pooch.retrieve(_CIFAR_URL + file, f"md5:{of.md5}", file, pooch.os_cache("robustnb"), progressbar=True))
+        # Read where they lie: nothing is unpacked, so nothing can be written elsewhere.
+        with tarfile.open(archive) as members:
+            parts = ((archive / batch, members.extractfile(f"{of.folder}/{batch}")) for batch in batches)
+            found = {path: part.read() for path, part in parts if part}
+    size = of.labels + _CIFAR_PIXELS
+    for path, raw in found.items():
+        if not raw or len(raw) % size:
+            raise ValueError(f"{path} must hold whole records of {size:,} bytes, at least one, not {len(raw):,} bytes.")
+        if (highest := max(raw[of.labels - 1 :: size])) >= of.classes:
+            raise ValueError(f"{path} must hold classes from 0 to {of.classes - 1}, not {highest}.")
+    return {path.name: raw for path, raw in found.items()}
+
+
+def _first_records(raw: dict[str, bytes], of: _Cifar) -> dict[str, bytes]:
+    sizes = [records * (of.labels + _CIFAR_PIXELS) for records in _SAMPLE]
+    for (batch, held), size, records in zip(raw.items(), sizes, _SAMPLE, strict=True):
+        if len(held) < size:
+            raise ValueError(f"{batch} must hold at least {records:,} records for the sample of {of.title}, not fewer.")
+    return {batch: held[:size] for (batch, held), size in zip(raw.items(), sizes, strict=True)}
+
+
+def _cifar_records(batches: list[bytes], of: _Cifar) -> tuple[Tensor, Tensor]:
+    records = np.frombuffer(b"".join(batches), np.uint8).reshape(-1, of.labels + _CIFAR_PIXELS)
+    x, y = records[:, of.labels :] / np.float32(255), records[:, of.labels - 1].astype(np.int64)
+    return torch.from_numpy(x), torch.from_numpy(y)

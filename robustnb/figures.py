@@ -15,16 +15,28 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from . import theory
 from .initialization import get_initialization
+from .settings import KEY
 
 # Okabe and Ito's colours, safe for colour-blind readers, with a marker for each; shared with the widgets.
-COLORS = {"he": "#0072B2", "lecun": "#D55E00", "ntk": "#009E73", "m^-1": "#CC79A7", "m^-1.5": "#A97800"}
-MARKERS = {"he": "o", "lecun": "s", "ntk": "^", "m^-1": "D", "m^-1.5": "v"}
+COLORS = {
+    "he": "#0072B2",
+    "lecun": "#D55E00",
+    "ntk": "#009E73",
+    "m^-1": "#CC79A7",
+    "m^-1.5": "#A97800",
+    "m^-2": "#56B4E9",
+    "m^-2.5": "#757575",
+}
+MARKERS = {"he": "o", "lecun": "s", "ntk": "^", "m^-1": "D", "m^-1.5": "v", "m^-2": "P", "m^-2.5": "X"}
 SEQUENCE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#A97800", "#56B4E9")
 
 AXIS_LABELS = {
     "stability": r"$P/\epsilon$ (larger = less stable)",
     "lazy_ratio": r"lazy training ratio $\kappa$",
     "test_accuracy": "accuracy on test data",
+    "train_loss": "training loss (cross-entropy, nats)",
+    "train_accuracy": "accuracy on training data",
+    "epoch": "epochs of training",
     "width": "width $m$ (neurons in a layer)",
     "depth": "depth $L$ (weight matrices)",
 }
@@ -53,19 +65,35 @@ def use_style() -> None:
 def over_seeds(table: pd.DataFrame, by: str | list[str], value: str = "stability") -> pd.DataFrame:
     """Mean, standard error and number n of seeds of one measured column, for each setting; runs that diverged are left out.
 
-    Columns: those of `by`, then mean, error, n. The error is over seeds (NaN for a single one).
+    Columns: those of `by`, then mean, error, n, and untrained, the number of those n that have mostly learned nothing
+    (`is_untrained`). The seeds are those of the initialization, each averaged over its batch orders; the error is over them (NaN
+    for a single one). Raises ValueError if networks of several settings would be averaged.
     """
-    groups = table[~table.diverged.astype(bool)].groupby(by)[value]
-    return groups.agg(mean="mean", error="sem", n="count").reset_index()
+    by = [by] if isinstance(by, str) else by
+    kept = table[~table.diverged.astype(bool)]
+    for column in KEY:
+        if column in table and column not in (*by, "batch_seed", "init_seed") and (kept.groupby(by)[column].nunique() > 1).any():
+            raise ValueError(
+                f"table must hold one {column} for each {' and '.join(by)}, not {', '.join(map(str, sorted(set(kept[column]))))}."
+            )
+    seeds = kept.groupby([*by, "init_seed"])[[value, "untrained"]].mean().assign(untrained=lambda of: of.untrained > 0.5)
+    groups = seeds.groupby(by)
+    summary = groups[value].agg(mean="mean", error="sem", n="count")
+    return summary.assign(untrained=groups["untrained"].sum().astype(int)).reset_index()
 
 
 def against(axes: Axes, table: pd.DataFrame, x: str, value: str = "stability", *, label: str = "", **style: Any) -> pd.DataFrame:
-    """Draw mean ± 2 standard errors over seeds of one column against "width" or "depth"; returns what was drawn."""
+    """Draw mean ± 2 standard errors over seeds of one column against "width" or "depth"; returns what was drawn.
+
+    A hollow marker says that most of the seeds there are untrained.
+    """
     summary = over_seeds(table, x, value)
     n = sorted(set(summary.n))
     seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
     look: dict[str, Any] = {"marker": "o", "markersize": 5} | style
     (line,) = axes.plot(summary[x], summary["mean"], label=f"{label} ({seeds})".strip(), **look)
+    hollow = summary[2 * summary.untrained > summary.n]
+    axes.plot(hollow[x], hollow["mean"], **(look | {"linestyle": "none", "color": line.get_color(), "markerfacecolor": "white"}))
     # On a log axis a band cannot reach below zero; it ends at a tenth of the mean.
     low = np.maximum(summary["mean"] - 2 * summary["error"], summary["mean"] / 10)
     axes.fill_between(summary[x], low, summary["mean"] + 2 * summary["error"], color=line.get_color(), alpha=0.18, linewidth=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,20 +19,44 @@ from .initialization import Initialization, get_initialization
 
 
 @dataclass(frozen=True)
-class FCN:
-    """Fully connected ReLU networks of eq. (2): f(x) = (1/α) W_L φ(W_{L−1} ⋯ φ(W_1 x)), without biases.
-
-    `weights` holds W_1 … W_L, each transposed and with the members axis in front: (members, fan_in, fan_out),
-    so that a layer is ``h @ W``. `seeds` are the initialization seeds, one a member.
-    """
+class Members:
+    """What networks of every kind have that lie side by side: weights with the members axis in front, and a seed for each member."""
 
     weights: tuple[Tensor, ...]
     seeds: tuple[int, ...]
-    alpha: float = 1.0
 
     @property
     def members(self) -> int:
-        return self.weights[0].shape[0]
+        return len(self.weights[0])
+
+    @property
+    def depth(self) -> int:
+        """L, the number of weights."""
+        return len(self.weights)
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weights[0].dtype
+
+    def with_weights(self, weights: Sequence[Tensor]) -> Self:
+        """The same networks with other weights."""
+        return replace(self, weights=tuple(weights))
+
+
+@dataclass(frozen=True)
+class FCN(Members):
+    """Fully connected ReLU networks of eq. (2): f(x) = (1/α) W_L φ(W_{L−1} ⋯ φ(W_1 x)), without biases.
+
+    `weights` holds W_1 … W_L, each transposed and with the members axis in front: (members, fan_in, fan_out),
+    so that a layer is ``h @ W``. `seeds` are the initialization seeds, one a member. `alpha` is a number, or
+    one for each member: (members, 1, 1).
+    """
+
+    alpha: float | Tensor = 1.0
 
     @property
     def inputs(self) -> int:
@@ -46,42 +71,43 @@ class FCN:
         return self.weights[0].shape[2]
 
     @property
-    def depth(self) -> int:
-        """L, the number of weight matrices."""
-        return len(self.weights)
+    def block(self) -> int:
+        """How many inputs to pass at once: a hidden layer's activations then take 2 MiB (64 MiB on a GPU), or are those of 64 inputs."""
+        numbers = 2**24 if self.device.type == "cuda" else 2**19
+        return max(64, numbers // (self.members * self.width))
 
-    @property
-    def device(self) -> torch.device:
-        return self.weights[0].device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.weights[0].dtype
-
-    def with_weights(self, weights: Sequence[Tensor]) -> FCN:
-        """The same networks with other weights."""
-        return replace(self, weights=tuple(weights))
+    def clone(self) -> FCN:
+        """The same networks in memory of their own."""
+        return self.with_weights([weight.clone() for weight in self.weights])
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs f(x): (members, batch, outputs), for x of shape (batch, inputs) or (members, batch, inputs)."""
-        h = x
+        h = x.mT
         for weight in self.weights[:-1]:
-            h = torch.relu(h @ weight)
-        return h @ self.weights[-1] / self.alpha
+            h = _layer(weight, h).relu_()
+        return (_layer(self.weights[-1], h) / self.alpha).mT
 
+    @torch.no_grad()
     def jvp(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
         """f(x) and J(x) δ, each (members, batch, outputs), in one forward pass and without a Jacobian.
 
         Carries v_0 = δ, v_l = D_l W_l v_{l−1} beside h_l = D_l W_l h_{l−1}, with D_l = diag(1{W_l h_{l−1} ≥ 0})
         (Definition 2). x and delta: (batch, inputs) or (members, batch, inputs).
         """
-        h, v = x, delta
+        h, v = x.mT, delta.mT
         for weight in self.weights[:-1]:
-            before = h @ weight
-            active = before >= 0
-            h, v = before * active, (v @ weight) * active
-        last = self.weights[-1] / self.alpha
-        return h @ last, v @ last
+            h, v = _layer(weight, h), _layer(weight, v)
+            # `v * (h >= 0)`, six times as fast; the two differ at subnormal h only.
+            v = torch.ops.aten.threshold_backward.grad_input(v, h, -torch.finfo(h.dtype).tiny, grad_input=v)
+            h = h.relu_()
+        return (_layer(self.weights[-1], h) / self.alpha).mT, (_layer(self.weights[-1], v) / self.alpha).mT
+
+
+def _layer(weight: Tensor, h: Tensor) -> Tensor:
+    """W h of every member, features first: (members, fan_out, batch), for h (fan_in, batch) or (members, fan_in, batch)."""
+    if h.ndim == 2:  # the same inputs for all members: one matrix product
+        return (weight.mT.flatten(0, 1) @ h).unflatten(0, (len(weight), -1))
+    return weight.mT @ h
 
 
 def fully_connected(
@@ -105,22 +131,33 @@ def fully_connected(
     rule = get_initialization(init)
     inputs, width, outputs = check_count("inputs", inputs), check_count("width", width), check_count("outputs", outputs)
     depth = check_count("depth", depth, least=2)
+    seeds, place = check_seeds(seeds), resolve_device(device)
+
+    scales = rule.scales(inputs=inputs, width=width, depth=depth, outputs=outputs)
+    betas = [float(scales.beta_first), *[float(scales.beta)] * (depth - 2), float(scales.beta_last)]
+    sizes = [inputs, *[width] * (depth - 1), outputs]
+    # In memory a weight is the matrix of the text; its transpose is a view.
+    weights = [torch.empty(len(seeds), fan_out, fan_in, dtype=dtype).mT for fan_in, fan_out in pairwise(sizes)]
+    draw(weights, betas, seeds)
+    return FCN(tuple(weight.to(place) for weight in weights), seeds, float(scales.alpha))
+
+
+def draw(weights: Sequence[Tensor], betas: Sequence[float], seeds: Sequence[int]) -> None:
+    """Fill weights, (members, …) each, with Gaussians of standard deviations β: in double precision, from one generator a seed."""
+    for member, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        for weight, beta in zip(weights, betas, strict=True):
+            weight[member] = beta * torch.randn(weight.shape[1:], generator=generator, dtype=torch.float64)
+
+
+def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
+    """The initialization seeds, one a member. Raises TypeError or ValueError if they are not whole numbers of at least 0, or none."""
     if not isinstance(seeds, Iterable):
         raise TypeError(f"seeds must hold whole numbers of at least 0, not {seeds!r}.")
     seeds = tuple(check_count("seeds", seed, least=0) for seed in seeds)
     if not seeds:
         raise ValueError("seeds must hold at least one whole number, not none.")
-    place = resolve_device(device)
-
-    scales = rule.scales(inputs=inputs, width=width, depth=depth, outputs=outputs)
-    betas = [float(scales.beta_first), *[float(scales.beta)] * (depth - 2), float(scales.beta_last)]
-    sizes = [inputs, *[width] * (depth - 1), outputs]
-    weights = [torch.empty(len(seeds), fan_in, fan_out, dtype=dtype) for fan_in, fan_out in pairwise(sizes)]
-    for member, seed in enumerate(seeds):
-        generator = torch.Generator().manual_seed(seed)
-        for weight, beta in zip(weights, betas, strict=True):
-            weight[member] = beta * torch.randn(weight.shape[1:], generator=generator, dtype=torch.float64)
-    return FCN(tuple(weight.to(place) for weight in weights), seeds, float(scales.alpha))
+    return seeds
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

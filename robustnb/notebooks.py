@@ -17,12 +17,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import nbformat
 import papermill
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from traitlets import Type
 from traitlets.config import Config
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
@@ -30,6 +36,24 @@ WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 
 class NotebookError(Exception):
     """A notebook failed; the message names the notebook and the cell and ends with the traceback."""
+
+
+class _ShellChannel(AsyncZMQSocketChannel):
+    """Where a kernel's replies come in, looked at every second.
+
+    nbclient answers an Output widget while it waits for the cell's reply. It sends past the waiting socket, and that can swallow the
+    one wake-up that the reply gives (as a raw send does in ipykernel's issue 1554): it would wait for ever.
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:  # type: ignore[override]
+        while timeout is None:
+            with suppress(Empty):
+                return await super().get_msg(1.0)
+        return await super().get_msg(timeout)
+
+
+class _Client(AsyncKernelClient):
+    shell_channel_class = Type(_ShellChannel)
 
 
 def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | None = None) -> float:
@@ -50,26 +74,38 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | 
     try:
         # The kernel is on this machine: talk through sockets in a folder of its own rather than over TCP.
         with tempfile.TemporaryDirectory() as sockets:
-            config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
+            config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel", "client_factory": _Client})
             papermill.execute_notebook(
                 str(source), str(failed), dict(parameters or {}), cwd=str(source.parent), progress_bar=False, config=config
             )
     except PapermillExecutionError as error:
-        # papermill puts cells of its own into the copy; count the author's.
-        cells = [cell.source for cell in nbformat.read(source, as_version=4).cells]
-        index = cells.index(error.source) if error.source in cells else error.cell_index
+        index = _authors(_read(failed), error.cell_index)
         raise NotebookError(f"{source}, cell {index}:\n{error.source}\n\n{_plain(error.traceback)}") from None
-    executed = nbformat.read(failed, as_version=4)
+    except DeadKernelError:
+        raise NotebookError(f"{source}: the kernel died. Perhaps the machine had too little memory.") from None
+    executed = _read(failed)
     for index, cell in enumerate(executed.cells):
         for output in cell.get("outputs", []):
             # papermill takes SystemExit for success; an exception in a thread is only text.
             text = _plain(output.get("traceback") or [output.get("text", "")])
             if output.output_type == "error" or (output.get("name") == "stderr" and "Traceback (most recent call last)" in text):
-                raise NotebookError(f"{source}, cell {index}:\n{cell.source}\n\n{text}")
+                raise NotebookError(f"{source}, cell {_authors(executed, index)}:\n{cell.source}\n\n{text}")
     for where, trace in hidden_errors(executed):
         raise NotebookError(f"{source}, {where}:\n{trace}")
     os.replace(failed, target)
     return time.perf_counter() - started
+
+
+def _read(executed: Path) -> Any:
+    """An executed notebook without papermill's own remarks on a failure."""
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    return notebook
+
+
+def _authors(notebook: Any, index: int) -> int:
+    """The number that a cell has in the author's copy, which lacks the cell in which papermill sets parameters."""
+    return index - sum("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells[:index])
 
 
 def hidden_errors(notebook: Any) -> Iterator[tuple[str, str]]:
@@ -103,7 +139,7 @@ def _cell_showing(notebook: Any, key: str) -> str:
         for output in cell.get("outputs", []):
             view = output.get("data", {}).get("application/vnd.jupyter.widget-view+json", {})
             if view.get("model_id") in parents:
-                return f"cell {index}, "
+                return f"cell {_authors(notebook, index)}, "
     return ""
 
 

@@ -1,11 +1,12 @@
 """Perturbation stability (Definitions 1 and 3), the other metrics of §3.2, and the lazy training ratio (§5.2).
 
 Larger perturbation stability means *less* robust on average. P is linear in the radius ε, so it is
-always given per unit radius, P/ε. Networks are `FCN` values; results have one value a member.
+always given per unit radius, P/ε. Networks are `FCN` or `ConvNet` values; results have one value a member.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -15,7 +16,15 @@ from torch import Tensor, nn
 
 from . import theory
 from ._checks import check_count, check_real
+from .convnets import ConvNet
 from .networks import FCN
+
+# How many numbers a temporary copy may have where a large tensor is looked at in parts.
+PART = 2**19
+
+
+# Networks with a members axis.
+Network = FCN | ConvNet
 
 
 class Stability(NamedTuple):
@@ -41,10 +50,10 @@ def uniform_in_ball(shape: tuple[int, ...], *, radius: float, seed: int) -> Tens
     return radius * length * direction / direction.norm(dim=-1, keepdim=True)
 
 
-def perturbation_stability(network: FCN | nn.Module, x: Tensor, *, seed: int = 0) -> Stability:
+def perturbation_stability(network: Network | nn.Module, x: Tensor, *, seed: int = 0) -> Stability:
     """P/ε = E‖J(x) δ‖ / ε (Definitions 1 and 3), averaged over the inputs x, with its standard error.
 
-    network: an `FCN`, or *any* torch module that maps a batch to a batch (it is measured in evaluation mode).
+    network: an `FCN` or a `ConvNet`, or *any* torch module that maps a batch to a batch (it is measured in evaluation mode).
     x: (batch, …) inputs, on the network's device. One δ an input, uniform in the unit ball and fixed by `seed`,
     is carried forward beside the input. With one output the average over δ is known, so none is drawn:
     E‖J δ‖ = ‖J‖ · d/(d+1) · E|u_1| (`theory.mean_absolute_projection`). P here is one network's own;
@@ -55,20 +64,43 @@ def perturbation_stability(network: FCN | nn.Module, x: Tensor, *, seed: int = 0
     _check_finite(x)
     if len(x) < 2:
         raise ValueError(f"x must hold at least 2 inputs, for a standard error, not {len(x)}.")
-    if isinstance(network, FCN):
+    if isinstance(network, Network):
         _check_inputs(network, x)
         lengths = _lengths_of_members(network, x, seed)
     else:
         lengths = _lengths_of_module(network, x, seed)
-    return Stability(lengths.mean(-1), lengths.std(-1) / math.sqrt(len(x)))
+    return _average(lengths)
 
 
-def _lengths_of_members(network: FCN, x: Tensor, seed: int) -> Tensor:
+def _average(lengths: Tensor) -> Stability:
+    return Stability(lengths.mean(-1), lengths.std(-1) / math.sqrt(lengths.shape[-1]))
+
+
+def stability_by_gram(network: Network, x: Tensor) -> Stability:
+    """What `perturbation_stability` estimates, with the average over δ done exactly (`theory.mean_image_length`).
+
+    x: (batch, inputs). It takes a backward pass for each output: worth it where one would otherwise average over many δ, for the
+    last digit of one network. What is left of the standard error is due to the choice of the inputs.
+    """
+    _check_inputs(network, x)
+    lengths = []
+    for inputs in x.split(network.block):
+        rows = jacobian(network, inputs).double()
+        spectrum = torch.linalg.eigvalsh(rows @ rows.mT).cpu().numpy()
+        lengths.append(torch.from_numpy(theory.mean_image_length(spectrum, network.inputs)))
+    return _average(torch.cat(lengths, dim=1).to(x))
+
+
+def _lengths_of_members(network: Network, x: Tensor, seed: int) -> Tensor:
     """‖J(x) δ‖ (or its mean over δ, where that is known) for every member and input: (members, batch)."""
+    blocks = x.split(network.block)
     if network.outputs == 1:
-        return jacobian(network, x).flatten(2).norm(dim=-1) * _mean_projection(network.inputs)
+        lengths = [jacobian(network, inputs).flatten(2).norm(dim=-1) for inputs in blocks]
+        return torch.cat(lengths, dim=1) * _mean_projection(network.inputs)
+    deltas = _perturbations_like(x, seed).split(network.block)
     with torch.no_grad():
-        return network.jvp(x, _perturbations_like(x, seed))[1].norm(dim=-1)
+        lengths = [network.jvp(inputs, delta)[1].norm(dim=-1) for inputs, delta in zip(blocks, deltas, strict=True)]
+    return torch.cat(lengths, dim=1)
 
 
 def _lengths_of_module(module: nn.Module, x: Tensor, seed: int) -> Tensor:
@@ -92,21 +124,33 @@ def _lengths_of_module(module: nn.Module, x: Tensor, seed: int) -> Tensor:
 
 
 def _perturbations_like(x: Tensor, seed: int) -> Tensor:
-    return uniform_in_ball((len(x), x[0].numel()), radius=1.0, seed=seed).to(x).reshape(x.shape)
+    return _perturbations(len(x), x[0].numel(), seed).to(x).reshape(x.shape)
+
+
+@functools.lru_cache(maxsize=2)
+def _perturbations(n: int, dimension: int, seed: int) -> Tensor:
+    """Drawn once for all the epochs of a run: drawing takes as long as the rest of a measurement of a small network."""
+    return uniform_in_ball((n, dimension), radius=1.0, seed=seed)
 
 
 def _mean_projection(dimension: int) -> float:
     return float(theory.mean_ball_radius(dimension) * theory.mean_absolute_projection(dimension))
 
 
-def lazy_ratio(network: FCN, initial: FCN) -> Tensor:
+def lazy_ratio(network: Network, initial: Network) -> Tensor:
     """κ = Σ_l ‖W_l − W_l(0)‖_F / Σ_l ‖W_l(0)‖_F, one value a member (§5.2). Small is lazy."""
-    moved = sum(torch.linalg.matrix_norm(now - then) for now, then in zip(network.weights, initial.weights, strict=True))
-    return torch.as_tensor(moved / sum(torch.linalg.matrix_norm(then) for then in initial.weights))
+    moved, size = torch.zeros(2, network.members, dtype=network.dtype, device=network.device)
+    for now, then in zip(network.weights, initial.weights, strict=True):
+        # In parts: the difference of two large layers would take as much memory as a layer.
+        part = max(1, PART // now[0].numel())
+        pairs = zip(now.split(part), then.split(part), strict=True)
+        moved += torch.cat([torch.linalg.vector_norm((a - b).flatten(1), dim=1) for a, b in pairs])
+        size += torch.linalg.vector_norm(then.flatten(1), dim=1)
+    return moved / size
 
 
 @torch.enable_grad()
-def jacobian(network: FCN, x: Tensor) -> Tensor:
+def jacobian(network: Network, x: Tensor) -> Tensor:
     """J(x) = ∂f/∂x by reverse mode: (members, batch, outputs, inputs), for x of shape (batch, inputs)."""
     variable = x.detach().expand(network.members, *x.shape).clone().requires_grad_()
     f = network(variable)
@@ -114,7 +158,7 @@ def jacobian(network: FCN, x: Tensor) -> Tensor:
     return torch.stack(rows, dim=2)
 
 
-def local_lipschitz(network: FCN, x: Tensor) -> Tensor:
+def local_lipschitz(network: Network, x: Tensor) -> Tensor:
     """max over the inputs x of the spectral norm ‖J(x)‖_2: the network's Lipschitz constant near the data (§3.2).
 
     x: (batch, inputs). Returns (members,).
@@ -128,11 +172,11 @@ def lipschitz_bound(network: FCN) -> Tensor:
     bound = torch.ones(network.members, device=network.device, dtype=network.dtype)
     for weight in network.weights:
         bound = bound * torch.linalg.matrix_norm(weight, ord=2)
-    return bound / network.alpha
+    return bound / torch.as_tensor(network.alpha, device=network.device).flatten()
 
 
 @torch.enable_grad()
-def attack(network: FCN, x: Tensor, y: Tensor, *, radius: float, steps: int = 20) -> Tensor:
+def attack(network: Network, x: Tensor, y: Tensor, *, radius: float, steps: int = 20) -> Tensor:
     """Inputs perturbed to raise the cross-entropy within an ℓ2 ball: projected gradient ascent (Madry et al., 2018).
 
     x: (batch, inputs), y: (batch,) class numbers, radius > 0. Each of the `steps` moves every input by
@@ -154,20 +198,20 @@ def attack(network: FCN, x: Tensor, y: Tensor, *, radius: float, steps: int = 20
     return center + delta
 
 
-def worst_case_loss(network: FCN, x: Tensor, y: Tensor, *, radius: float, steps: int = 20) -> Tensor:
+def worst_case_loss(network: Network, x: Tensor, y: Tensor, *, radius: float, steps: int = 20) -> Tensor:
     """Mean cross-entropy at the inputs that `attack` finds (Madry et al., 2018). Returns (members,)."""
     with torch.no_grad():
         return cross_entropy(network(attack(network, x, y, radius=radius, steps=steps)), y).mean(dim=-1)
 
 
-def error_under_attack(network: FCN, x: Tensor, y: Tensor, *, radius: float, steps: int = 20) -> Tensor:
+def error_under_attack(network: Network, x: Tensor, y: Tensor, *, radius: float, steps: int = 20) -> Tensor:
     """Fraction of the inputs that `attack` makes the network misclassify (Schmidt et al., 2018). Returns (members,)."""
     with torch.no_grad():
         predicted = network(attack(network, x, y, radius=radius, steps=steps)).argmax(dim=-1)
     return (predicted != y).to(x.dtype).mean(dim=-1)
 
 
-def probabilistic_robustness(network: FCN, x: Tensor, *, radius: float, samples: int = 20, seed: int = 0) -> Tensor:
+def probabilistic_robustness(network: Network, x: Tensor, *, radius: float, samples: int = 20, seed: int = 0) -> Tensor:
     """How often a δ uniform in the ball leaves the predicted label as it is (after Robey et al., 2022). Returns (members,)."""
     _check_inputs(network, x)
     check_count("samples", samples)
@@ -182,15 +226,20 @@ def probabilistic_robustness(network: FCN, x: Tensor, *, radius: float, samples:
 
 def cross_entropy(f: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy of every member on every input: (members, batch), for outputs f (members, batch, outputs) and classes y (batch,)."""
-    return F.cross_entropy(f.flatten(0, 1), y.repeat(len(f)), reduction="none").unflatten(0, f.shape[:2])
+    return F.cross_entropy(f.mT, y.expand(f.shape[:2]), reduction="none")
 
 
-def _check_inputs(network: FCN, x: Tensor) -> None:
+def _check_inputs(network: Network, x: Tensor) -> None:
     if x.ndim != 2 or x.shape[1] != network.inputs:
         raise ValueError(f"x must have shape (batch, {network.inputs}) to fit the network, not {tuple(x.shape)}.")
     _check_finite(x)
 
 
 def _check_finite(x: Tensor) -> None:
-    if not torch.isfinite(x).all():
+    if not is_finite(x):
         raise ValueError("x must hold finite numbers only, but it has NaN or infinite entries.")
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether all entries are finite; in parts, since torch makes a copy to look."""
+    return all(bool(torch.isfinite(part).all()) for part in x.split(512))

@@ -1,126 +1,235 @@
 """A grid of settings, trained and measured, into one tidy table that says how each row was made.
 
-The *atlas* (`book/atlas/`) holds such tables, each a CSV with a JSON card. To measure one again::
+    settings = grid(init=["he", "lecun"], width=[16, 64], depth=4, lr=0.05, epochs=50, init_seeds=range(8))
+    table = sweep(settings, out=Path("mine.csv"))
 
-    python -m robustnb.sweep digits --out digits.csv
+The named sweeps behind the book's figures are in `robustnb.atlas`; `python -m robustnb.sweep --list` names them.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock
 from tqdm.auto import tqdm
 
-from ._checks import check_choice
-from .data import Dataset, load_data
+from ._checks import check_choice, check_count, check_real
+from .atlas import SCALES, SWEEPS, Sweep, get_sweep
+from .convnets import convolutional, plan_of
+from .data import DATASETS, Dataset, load_data
+from .engine import convolutional_member_bytes, free_bytes, member_bytes
 from .networks import fully_connected, resolve_device
-from .training import train
+from .settings import KEY, Setting
+from .stability import Network
+from .training import stepped_lr, train
 
-# How to read a table: these columns name what was trained, and so a row; the rest was measured.
-KEY = ("dataset", "model", "init", "width", "depth", "loss", "lr", "epochs", "batch_size", "batch_seed", "init_seed")
-MEASURED = ("stability", "stability_error", "lazy_ratio", "train_loss", "train_accuracy", "test_accuracy", "diverged")
+# A table's columns: settings.KEY names a network and how long it was trained; …
+# … these were measured then (see `training.Run`); …
+MEASURED = ("stability", "stability_error", "lazy_ratio", "train_loss", "train_accuracy", "test_accuracy", "untrained", "diverged")
+# … and these say by what: seconds are those of one network's training, when `members` trained side by side.
+HOW = ("seconds", "device", "code_version", "date")
 
-
-@dataclass(frozen=True)
-class Setting:
-    """One network and how it is trained; only the initialization seed is left open."""
-
-    init: str
-    width: int
-    depth: int
-    lr: float
-    epochs: int
-    dataset: str = "digits"
-    model: str = "fcn"
-    loss: str = "cross_entropy"
-    batch_size: int = 64
-    batch_seed: int = 0
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A named sweep: what it measures, in words, and its settings and initialization seeds."""
-
-    about: str
-    settings: tuple[Setting, ...]
-    seeds: tuple[int, ...]
-
-
-def _digits() -> Sweep:
-    widths = tuple(2**k for k in range(2, 9))
-    lazy = [(init, lr, depth) for init, lr in (("he", 0.05), ("lecun", 0.05), ("ntk", 0.02)) for depth in (2, 3, 4, 6, 8, 10)]
-    non_lazy = [(init, 0.05, 2) for init in ("m^-1", "m^-1.5")]
-    return Sweep(
-        "Digits, trained to fit: 50 epochs of SGD at a constant rate, the same for all shapes: 0.05, but 0.02 for NTK, whose "
-        "gradients grow with width. Picked by hand after a look at 0.002 to 0.2, mostly at width 64, depth 4.",
-        tuple(Setting(init=init, width=width, depth=depth, lr=lr, epochs=50) for width in widths for init, lr, depth in lazy + non_lazy),
-        tuple(range(8)),
-    )
-
-
-SWEEPS = {"digits": _digits}
+# Of the memory that is free, what members in training may take.
+SHARE = 0.8
 
 
 def sweep(
-    settings: Sequence[Setting], *, seeds: Sequence[int], out: Path | None = None, device: str = "auto", progress: bool = False
+    settings: Sequence[Setting],
+    data: Dataset | None = None,
+    *,
+    out: Path | None = None,
+    executor: Executor | None = None,
+    device: str = "auto",
+    minutes: float | None = None,
+    progress: bool = False,
 ) -> pd.DataFrame:
-    """Train and measure every setting for every initialization seed; a row for each (columns: KEY, MEASURED and how).
+    """Train and measure every setting; a row for each network and each epoch asked for (columns: KEY, MEASURED and HOW).
 
-    With `out`, rows are saved to that CSV as each setting ends (written aside, then renamed), and settings
-    whose rows it already holds are not trained again.
+    data: what to train on, if it is not a data set of the book; then each setting's `dataset` must be its name.
+    out: a CSV to which each setting's rows are added as they come (written aside, then renamed), and whose rows are not measured
+    again; two processes may share it. Returned is then all that it holds.
+    executor: trains the settings, in any order, on whatever it has: a process pool, a cluster's. Default: here, one after the other.
+    minutes: begin no training after that long.
+
+    Raises, before any training: ValueError for an unusable device, data of another name, or an `out` that is no results file of
+    this version; MemoryError if a network is too large for this machine (with an executor: when its turn comes). OSError if `out`
+    cannot be written: what it held is still there.
     """
     place = resolve_device(device)
-    table = pd.read_csv(out) if out is not None and out.exists() else pd.DataFrame(columns=[*KEY])
-    done = {tuple(row) for row in table[[*KEY]].itertuples(index=False)}
-    wanted = [(setting, [seed for seed in seeds if _key(setting, seed) not in done]) for setting in settings]
-    wanted = [(setting, missing) for setting, missing in wanted if missing]
-    data = {name: load_data(name) for name in {setting.dataset for setting, _ in wanted}}
-    for setting, missing in tqdm(wanted, desc="settings", disable=not progress):
-        rows = _measure(setting, missing, data[setting.dataset], place)
-        table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
-        if out is not None:
-            _write(out, table.to_csv(index=False, float_format="%.6g"))
+    if minutes is not None:
+        check_real("minutes", minutes)
+    if out is not None and not out.parent.is_dir():
+        raise ValueError(f"out must lie in a folder that is there, not {str(out)!r}.")
+    for setting in settings:
+        check_choice("dataset", setting.dataset, DATASETS if data is None else (data.name,))
+        if executor is None:
+            members_that_fit(setting, data or _data(setting.dataset, setting.normalize), place)
+    table = _read(out) if out is not None else pd.DataFrame(columns=COLUMNS)
+    jobs = _missing(settings, table)
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    with tqdm(total=round(sum(job.seconds for job in jobs), 1), disable=not progress, bar_format=_BAR) as bar:
+        for job, rows in _results(jobs, data, str(place), executor, deadline):
+            table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
+            if out is not None:
+                table = _add(out, rows)
+            bar.set_postfix_str(f"{len(table)} rows; last: {job.init}, m = {job.width}, L = {job.depth}", refresh=False)
+            bar.update(job.seconds)
     return table
 
 
-def _key(setting: Setting, seed: int) -> tuple[object, ...]:
-    # lr to six digits, as the file holds it.
-    values = asdict(setting) | {"init_seed": seed, "lr": float(f"{setting.lr:.6g}")}
-    return tuple(values[column] for column in KEY)
+COLUMNS = [*KEY, *MEASURED, *HOW]
+# By the work that is done, of which wide networks take the most.
+_BAR = "{percentage:3.0f}% |{bar}| {elapsed}, about {remaining} left; {postfix}"
 
 
-def _measure(setting: Setting, seeds: Sequence[int], data: Dataset, device: torch.device) -> pd.DataFrame:
-    network = fully_connected(
-        setting.init, inputs=data.inputs, width=setting.width, depth=setting.depth, outputs=data.classes, seeds=seeds, device=device
-    )
+def _missing(settings: Sequence[Setting], table: pd.DataFrame) -> list[Setting]:
+    """What is still to be trained, each network once."""
+    done = {tuple(row) for row in table[[*KEY]].itertuples(index=False)}
+    jobs = []
+    for setting in settings:
+        seeds = tuple(seed for seed in setting.init_seeds if setting.key(seed) not in done)
+        done |= {setting.key(seed) for seed in seeds}
+        if seeds:
+            jobs.append(Setting(**(asdict(setting) | {"init_seeds": seeds})))
+    return jobs
+
+
+def _results(
+    jobs: list[Setting], data: Dataset | None, device: str, executor: Executor | None, deadline: float | None
+) -> Iterator[tuple[Setting, pd.DataFrame]]:
+    """Each job with its rows, as they come."""
+    if executor is None:
+        for job in jobs:
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            yield job, _measure(job, data, device)
+        return
+    futures = {executor.submit(_measure, job, data, device): job for job in jobs}
+    pending, failure = set(futures), None
+    try:
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                failure = failure or future.exception()
+                if future.exception() is None:
+                    yield futures[future], future.result()
+            if failure or (deadline is not None and time.monotonic() >= deadline):
+                pending = {future for future in pending if not future.cancel()}
+    finally:
+        for future in pending:
+            future.cancel()
+    if failure:
+        raise failure
+
+
+def members_that_fit(setting: Setting, data: Dataset, device: torch.device) -> int:
+    """How many networks of this setting can train side by side in four fifths of the memory that is free; MemoryError if none can."""
+    shape, free = {"width": setting.width, "depth": setting.depth}, free_bytes(device)
+    if setting.model == "fcn":
+        each = member_bytes(inputs=data.inputs, outputs=data.classes, **shape, batch_size=setting.batch_size)
+    else:
+        each = convolutional_member_bytes(plan_of(setting.model, channels=data.channels, side=data.side, **shape), setting.batch_size)
+    if each > SHARE * free:
+        raise MemoryError(f"{setting} needs {each / 2**30:.1f} GiB for one network, of which {free / 2**30:.1f} GiB are free.")
+    return int(SHARE * free) // each
+
+
+# A process measures many settings on the same data.
+_data = functools.lru_cache(maxsize=2)(lambda name, normalize: load_data(name, normalize=normalize))
+
+
+def _measure(setting: Setting, data: Dataset | None, device: str) -> pd.DataFrame:
+    """Train all networks of a setting: the rows of a table. It may run in another process, on another machine."""
+    data = data or _data(setting.dataset, setting.normalize)
+    place = resolve_device(device)
+    many = members_that_fit(setting, data, place)
+    tables = [_train(setting, setting.init_seeds[k : k + many], data, place) for k in range(0, len(setting.init_seeds), many)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _train(setting: Setting, seeds: Sequence[int], data: Dataset, device: torch.device) -> pd.DataFrame:
     run = train(
-        network,
+        _network(setting, seeds, data, device),
         data,
         epochs=setting.epochs,
-        lr=setting.lr,
+        lr=stepped_lr(setting.lr, setting.decay),
         loss=setting.loss,
         batch_size=setting.batch_size,
         batch_seed=setting.batch_seed,
+        every=setting.every or max(1, setting.epochs),
     )
-    how = {"device": device_name(device), "code_version": code_version(), "seconds": round(run.final.seconds.max() / len(seeds), 3)}
-    rows = [
-        dict(zip(KEY, _key(setting, int(row.init_seed)), strict=True)) | row[[*MEASURED]].to_dict() | how for _, row in run.final.iterrows()
-    ]
-    return pd.DataFrame(rows)
+    rows = run.final if setting.every is None else run.history
+    # Training ends early if all have diverged: so they stay until the last epoch.
+    last = rows.epoch == rows.epoch.max()
+    rows = rows.assign(epoch=rows.epoch.mask(last, setting.epochs), seconds=(rows.seconds / len(seeds)).round(4))
+    same = {name: value for name, value in asdict(setting).items() if name in KEY}
+    how = {"device": device_name(device), "code_version": code_version(), "date": datetime.now(UTC).date().isoformat()}
+    return rows.assign(**same, **how)[COLUMNS].reset_index(drop=True)
+
+
+def _network(setting: Setting, seeds: Sequence[int], data: Dataset, device: torch.device) -> Network:
+    shape: dict[str, Any] = {"width": setting.width, "depth": setting.depth, "outputs": data.classes, "seeds": seeds, "device": device}
+    if setting.model == "fcn":
+        return fully_connected(setting.init, inputs=data.inputs, **shape)
+    return convolutional(setting.init, model=setting.model, channels=data.channels, side=data.side, **shape)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The rows that a results file holds, if it is there."""
+    if not path.exists():
+        return pd.DataFrame(columns=COLUMNS)
+    try:
+        table = pd.read_csv(path)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"out must be a results file, but {path} cannot be read as one ({error}).") from error
+    if list(table.columns) != COLUMNS:
+        odd = sorted(set(table.columns) ^ set(COLUMNS)) or ["another order"]
+        raise ValueError(f"out must be a results file of this version, but {path} differs in its columns ({', '.join(odd)}).")
+    return table
+
+
+def _add(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """Add rows to a results file, unless another process has added them before; returns all that it holds then."""
+    with FileLock(f"{path}.lock"):
+        table = _read(path)
+        table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
+        table = table.drop_duplicates([*KEY], ignore_index=True)
+        write_aside(path, table.to_csv(index=False, float_format="%.6g"))
+    return table
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Write a text file so that it is whole at any moment: aside, to the disk, then renamed. OSError if that cannot be done."""
+    aside = path.with_name(path.name + ".part")
+    try:
+        with aside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else error.strerror
+        raise OSError(error.errno, f"{path} could not be written: {why}. What it held before is still there.") from error
 
 
 def device_name(device: torch.device) -> str:
@@ -145,54 +254,98 @@ def code_version() -> str:
     return f"{released}+g{described.stdout.strip()}" if described.returncode == 0 else released
 
 
-def load_atlas(name: str) -> pd.DataFrame:
-    """The measured table of that name from the atlas that comes with the package (columns: see `KEY` and `MEASURED`)."""
-    return pd.read_csv(atlas_folder() / f"{check_choice('name', name, tuple(SWEEPS))}.csv")
-
-
-def load_card(name: str) -> dict[str, object]:
-    """How the table of that name was made: command, code version, device, date, data checksum, seeds."""
-    card: dict[str, object] = json.loads((atlas_folder() / f"{check_choice('name', name, tuple(SWEEPS))}.json").read_text())
-    return card
-
-
-def atlas_folder() -> Path:
-    """Where the atlas lies: inside an installed package, or in `book/atlas` of a checkout."""
-    inside = Path(__file__).parent / "atlas"
-    return inside if inside.exists() else Path(__file__).parents[1] / "book" / "atlas"
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text)
-    os.replace(aside, path)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure a named sweep into a CSV and its card."""
-    parser = argparse.ArgumentParser(prog="python -m robustnb.sweep", description=main.__doc__)
-    parser.add_argument("name", choices=sorted(SWEEPS))
-    parser.add_argument("--out", type=Path, required=True, help="the CSV to write, or to go on with; its card lies beside it")
-    parser.add_argument("--device", default="auto")
-    chosen = parser.parse_args(arguments)
-    named = SWEEPS[chosen.name]()
-    started = time.perf_counter()
-    table = sweep(named.settings, seeds=named.seeds, out=chosen.out, device=chosen.device, progress=True)
-    card = {
+def make_card(command: str, named: Sweep, table: pd.DataFrame) -> dict[str, object]:
+    """What is said beside a table of a named sweep about how it was made."""
+    asked = {setting.key(seed) for setting in named.settings for seed in setting.init_seeds}
+    return {
+        "item": named.item,
         "about": named.about,
-        "command": f"python -m robustnb.sweep {chosen.name} --out {chosen.out.name}",
+        "cut": named.cut,
+        "command": command,
         "rows": len(table),
+        "networks_missing": len(asked - _keys(table)),
         "code_version": ", ".join(sorted(set(table.code_version))),
         "torch": torch.__version__,
         "device": ", ".join(sorted(set(table.device))),
-        "date": datetime.now(UTC).date().isoformat(),
-        "training_seconds": round(float(table.seconds.sum()), 1),
+        "date": " to ".join(sorted({table.date.min(), table.date.max()})),
+        "training_seconds": round(_training_seconds(table), 1),
         "data_checksum": {name: load_data(name).checksum for name in sorted(set(table.dataset))},
-        "init_seeds": list(named.seeds),
+        "init_seeds": sorted(set(table.init_seed.tolist())),
+        "batch_seeds": sorted(set(table.batch_seed.tolist())),
     }
-    _write(chosen.out.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
-    print(f"{len(table)} rows in {chosen.out}, {time.perf_counter() - started:.1f} s", file=sys.stderr)
+
+
+def _keys(table: pd.DataFrame) -> set[tuple[object, ...]]:
+    return {tuple(row) for row in table[[*KEY]].itertuples(index=False)}
+
+
+def _training_seconds(table: pd.DataFrame) -> float:
+    network = [column for column in KEY if column != "epoch"]
+    return float(table.groupby(network).seconds.max().sum())
+
+
+def _alone_on_a_core() -> None:
+    """Of a process pool: one thread in each, and none outlives who started it."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure a named sweep of the book into a CSV and its card; run again, it goes on where it was."""
+    parser = argparse.ArgumentParser(prog="python -m robustnb.sweep", description=main.__doc__)
+    parser.add_argument("name", nargs="?", help="which sweep: --list names them")
+    parser.add_argument("--list", action="store_true", help="name the sweeps, with about what each costs, and end")
+    parser.add_argument("--scale", default="full", help="quick or full (default)")
+    parser.add_argument("--out", type=Path, help="the CSV to write, or to go on with; its card lies beside it")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, …")
+    parser.add_argument("--workers", type=int, default=0, help="processes of one thread each; 0 (default): train in this one")
+    parser.add_argument("--minutes", type=float, help="begin no training after that long")
+    chosen = parser.parse_args(arguments)
+    if chosen.list:
+        for name in SWEEPS:
+            for scale in SCALES:
+                named = get_sweep(name, scale)
+                hours = sum(setting.seconds for setting in named.settings) / 3600
+                networks = sum(len(setting.init_seeds) for setting in named.settings)
+                print(f"{name:18} {scale:6} {networks:5} networks {hours:8.2f} core hours  {named.item}")
+        return
+    try:
+        if chosen.name is None or chosen.out is None:
+            raise ValueError("NAME and --out must be given, or --list.")
+        named = get_sweep(chosen.name, chosen.scale)
+        check_count("workers", chosen.workers, least=0)
+        _measure_named(chosen, named)
+    except (ValueError, MemoryError, OSError) as error:
+        sys.exit(f"{parser.prog}: {error}")
+
+
+def _measure_named(chosen: argparse.Namespace, named: Sweep) -> None:
+    started = time.perf_counter()
+    how = {"out": chosen.out, "device": chosen.device, "minutes": chosen.minutes, "progress": True}
+    if chosen.workers:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(chosen.workers, mp_context=context, initializer=_alone_on_a_core) as executor:
+            table = sweep(named.settings, executor=executor, **how)
+    else:
+        table = sweep(named.settings, **how)
+    command = f"python -m robustnb.sweep {chosen.name} --scale {chosen.scale} --out {chosen.out.name}"
+    card = make_card(command, named, table)
+    write_aside(chosen.out.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
+    print(
+        f"{len(table)} rows in {chosen.out}; {card['networks_missing']} networks still missing; {time.perf_counter() - started:.1f} s",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    # Under its own name, by which other processes know it.
+    from robustnb.sweep import main as run
+
+    run()

@@ -1,7 +1,9 @@
 """The book's formulas: arrays in, arrays out; every argument broadcasts. Only numpy and scipy.
 
-Each docstring gives the formula and how sure it is: *exact* (proved, checked by simulation) or
-*order* (the paper's bound, right up to constants).
+Each docstring gives the formula and how sure it is: *exact* (proved, checked by simulation), *bound* (proved, with its
+constants, checked by simulation) or *order* (the paper's bound, right up to constants).
+
+Where a formula asks for `init`, a name of Table 1 is meant, an `Initialization`, or `Scales(β_1, β, β_L, α)` for any other choice.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.special import gammaln, logsumexp
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln, lambertw, logsumexp
 
 from ._checks import check_counts
-from .initialization import Array, Initialization, get_initialization
+from .initialization import Array, Initialization, Scales, get_initialization
+
+# A name of Table 1, an initialization, or the standard deviations themselves.
+Init = str | Initialization | Scales
 
 
 def log_mean_chi(k: ArrayLike) -> Array:
@@ -38,6 +43,38 @@ def mean_absolute_projection(dimension: ArrayLike) -> Array:
     return np.asarray(np.exp(gammaln(d / 2) - gammaln((d + 1) / 2)) / np.sqrt(np.pi))
 
 
+def mean_image_length(eigenvalues: ArrayLike, dimension: ArrayLike) -> Array:
+    """E‖J δ‖ for δ uniform in the unit ball of R^d, from the eigenvalues λ of the o×o Gram matrix J Jᵀ.
+
+    A direction is a Gaussian divided by its length, which does not depend on it, so
+    E‖J δ‖ = d/(d+1) · E √Q / E χ_d, with Q = Σ λ_k g_k² and E √Q = (1/√π) ∫_0^∞ (1 − Π (1 + 2 λ_k s²)^{−1/2}) s^{−2} ds
+    (derived here). Exact, up to a quadrature of 64 points (relative error below 1e-7).
+    eigenvalues ≥ 0: (…, o), dimension d ≥ 1: any shape that broadcasts with the rest.
+    """
+    spectrum = np.maximum(np.asarray(eigenvalues, dtype=np.float64), 0)
+    scale = np.sqrt(2 * spectrum.sum(axis=-1))[..., None]
+    shares = np.divide(2 * spectrum, scale**2, out=np.zeros_like(spectrum), where=scale > 0)
+    # s · scale = u/(1 − u) maps the half line to (0, 1), where the integrand is smooth.
+    u, weight = (np.polynomial.legendre.leggauss(64)[k] / 2 for k in range(2))
+    s = (u + 0.5) / (0.5 - u)
+    decay = np.exp(-0.5 * np.log1p(shares[..., None] * s**2).sum(axis=-2))
+    mean_root = scale[..., 0] / np.sqrt(np.pi) * ((1 - decay) / (u + 0.5) ** 2 @ weight)
+    return np.asarray(mean_ball_radius(dimension) * mean_root / np.exp(log_mean_chi(dimension)))
+
+
+def convolution_second_moment(q: ArrayLike, *, beta: float, channels: int, stride: int = 1) -> Array:
+    """E z(p)² of a 3×3 convolution with zero padding, at each pixel p: β² c Σ_{p' in p's window} q(p') (derived here). Exact.
+
+    q: (height, width), the mean square over the c input channels at each pixel; in expectation, if layers came before. z is
+    symmetric given its input, so half of it is left after φ; and as much of a perturbation, which φ' lets pass where φ lets pass the
+    signal: one formula for both, at any width.
+    """
+    q = np.pad(np.asarray(q, dtype=np.float64), 1)
+    height, width = (size - 2 for size in q.shape)
+    windows = sum(q[i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3))
+    return np.asarray(beta**2 * channels * windows)
+
+
 def log_relu_gain(width: ArrayLike) -> Array:
     """log of E √(χ²_ω), ω ~ Bin(m, ½): what one ReLU layer of m unit-variance neurons does to a norm, on average.
 
@@ -54,11 +91,15 @@ def log_relu_gain(width: ArrayLike) -> Array:
     return np.asarray(gains[place].reshape(m.shape))
 
 
-def _log_stability(
-    init: str | Initialization, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike, log_gain: Array
-) -> Array:
+def _scales(init: Init, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Scales:
+    if isinstance(init, Scales):
+        return Scales(*(np.asarray(scale, dtype=np.float64) for scale in init))
+    return get_initialization(init).scales(inputs=inputs, width=width, depth=depth, outputs=outputs)
+
+
+def _log_stability(init: Init, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike, log_gain: Array) -> Array:
     """log P/ε at initialization when each of the L − 1 ReLU layers multiplies the mean norm by β_l exp(log_gain)."""
-    scales = get_initialization(init).scales(inputs=inputs, width=width, depth=depth, outputs=outputs)
+    scales = _scales(init, inputs, width, depth, outputs)
     hidden = np.asarray(depth, dtype=np.float64) - 2
     return np.asarray(
         np.log(mean_ball_radius(inputs))
@@ -71,16 +112,12 @@ def _log_stability(
     )
 
 
-def log_stability_at_initialization(
-    init: str | Initialization, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike
-) -> Array:
+def log_stability_at_initialization(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Array:
     """Natural logarithm of `stability_at_initialization`: finite where the value itself leaves float64's range."""
     return _log_stability(init, inputs, width, depth, outputs, log_relu_gain(width))
 
 
-def stability_at_initialization(
-    init: str | Initialization, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike
-) -> Array:
+def stability_at_initialization(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Array:
     """P(f_0, ε)/ε of a network of eq. (2) at initialization, at any finite width. Exact; derived here.
 
     P/ε = d/(d+1) · (1/α) · β_1 β^{L−2} β_L · g_m^{L−1} · E χ_o, with g_m the ReLU gain of `log_relu_gain`
@@ -102,24 +139,234 @@ class Theorem1(NamedTuple):
         return np.asarray(self.training + self.initialization)
 
 
-def theorem_1(init: str | Initialization, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Theorem1:
+def gamma_regime(gamma: ArrayLike) -> NDArray[np.str_]:
+    """What depth does to Theorem 1's bound at fixed width, by γ = β √(m/2) (`Initialization.gamma`): §4.1.
+
+    "helps exponentially" for γ < 1 (LeCun), "hurts polynomially" for γ = 1 (He, NTK; to 1e-9), "hurts exponentially" for γ > 1.
+    γ ≥ 0, any shape.
+    """
+    g = np.asarray(gamma, dtype=np.float64)
+    if not (g >= 0).all():
+        raise ValueError(f"gamma must hold numbers of at least 0, not {gamma!r}.")
+    return np.where(
+        np.isclose(g, 1, rtol=0, atol=1e-9), "hurts polynomially", np.where(g < 1, "helps exponentially", "hurts exponentially")
+    )
+
+
+def theorem_1(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Theorem1:
     """Theorem 1: an upper bound on P/ε of trained lazy networks, of right order in m, L, d, o; its constants are suppressed.
 
     P/ε ≲ (1/α) (√(L³ m² β_1² β_L²) e^{−m/L³} + √(m o β_1² β_L²)) γ^{L−2}, γ = β √(m/2). The first term is what
-    training moves, the second what initialization gives. Order: only shapes and exponents mean something.
-    Arguments as in `stability_at_initialization`.
+    training moves (Lemma 4), the second what initialization gives (Lemma 5). With the initializations of Table 1 it is
+    that table's last column. Order: only shapes and exponents mean something. Arguments as in `stability_at_initialization`.
     """
     m, depth = check_counts("width", width), check_counts("depth", depth, least=2)
-    scales = get_initialization(init).scales(inputs=inputs, width=width, depth=depth, outputs=outputs)
+    scales = _scales(init, inputs, width, depth, outputs)
     common = scales.beta_first * scales.beta_last * (scales.beta * np.sqrt(m / 2)) ** (depth - 2) / scales.alpha
     training = common * depth**1.5 * m * np.exp(-m / depth**3)
     initialization = common * np.sqrt(m * check_counts("outputs", outputs))
     return Theorem1(*np.broadcast_arrays(training, initialization))
 
 
-def wide_stability_at_initialization(
-    init: str | Initialization, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike
+def peak_width(depth: ArrayLike) -> Array:
+    """m = L³/2, where Theorem 1's bound peaks in width for LeCun, He and NTK, whose first term goes like √m e^{−m/L³}.
+
+    Exact for that expression, of which the exponent's own constant is not known: only its growth with L³ means something.
+    depth L ≥ 2, any shape.
+    """
+    return np.asarray(check_counts("depth", depth, least=2) ** 3 / 2)
+
+
+def plateau_width(depth: ArrayLike, outputs: ArrayLike = 1) -> Array:
+    """The width above which Theorem 1's first term lies below its second: the end of the phase transition.
+
+    Their ratio √(L³ m/o) e^{−m/L³} is the same for every initialization; it is 1 at m = −(L³/2) W(−2o/L⁶), with Lambert's
+    W on its lower branch, near (L³/2) ln(L³ m/o). NaN where the first term is below at every width (o > L⁶/(2e)).
+    depth L ≥ 2, outputs o ≥ 1, any shapes.
+    """
+    cube, o = check_counts("depth", depth, least=2) ** 3, check_counts("outputs", outputs)
+    argument = -2 * o / cube**2
+    inside = argument >= -np.exp(-1)
+    width = -cube / 2 * lambertw(np.where(inside, argument, -np.exp(-1)), k=-1).real
+    return np.asarray(np.where(inside, width, np.nan))
+
+
+class Table2(NamedTuple):
+    """Three upper bounds on P/ε as orders, arrays of one shape."""
+
+    ours: Array
+    wu: Array
+    huang: Array
+
+
+def table_2(*, width: ArrayLike, depth: ArrayLike) -> Table2:
+    """Table 2: bounds on P/ε for NTK initialization with one output and d of the order of m, all as orders.
+
+    ours (Theorem 1): √(L³ m) e^{−m/L³} + 1. Wu et al. (2021): L² m^{1/3} √(ln m) + √(m L). Huang et al. (2021):
+    2^{(3L−5)/2} √m. width m ≥ 1, depth L ≥ 2: any shapes that broadcast.
+    """
+    m, layers = np.broadcast_arrays(check_counts("width", width), check_counts("depth", depth, least=2))
+    ours = np.sqrt(layers**3 * m) * np.exp(-m / layers**3) + 1
+    wu = layers**2 * np.cbrt(m) * np.sqrt(np.log(m)) + np.sqrt(m * layers)
+    return Table2(ours, wu, 2 ** ((3 * layers - 5) / 2) * np.sqrt(m))
+
+
+def parameter_count(*, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Array:
+    """p = d m + (L − 2) m² + m o, the number of weights of a network of eq. (2). Exact."""
+    m, d, o = check_counts("width", width), check_counts("inputs", inputs), check_counts("outputs", outputs)
+    return np.asarray(d * m + (check_counts("depth", depth, least=2) - 2) * m**2 + m * o)
+
+
+def law_of_robustness(*, samples: ArrayLike, inputs: ArrayLike, parameters: ArrayLike) -> Array:
+    """Bubeck and Sellke (2021): a network that fits noisy labels has a Lipschitz constant ≳ √(n d / p). Order, a *lower* bound.
+
+    For isoperimetric data, label noise, a fit below the noise level and polynomially bounded weights, up to logarithms. With
+    p ≈ m d weights of two layers it is √(n/m). samples n, inputs d, parameters p ≥ 1: any shapes that broadcast.
+    """
+    n, d, p = check_counts("samples", samples), check_counts("inputs", inputs), check_counts("parameters", parameters)
+    return np.asarray(np.sqrt(n * d / p))
+
+
+def jensen_bound(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Array:
+    """Lemma 5: P(f_0, ε)/ε ≤ (1/α) √(m o β_1² β_L² / 2) γ^{L−2}, the root of the second moment. Bound (derived here).
+
+    The second moment itself is E‖J_0 δ‖² = ε² d/(d+2) times this squared, so that for few layers and many inputs little is lost.
+    Arguments as in `stability_at_initialization`.
+    """
+    m, o = check_counts("width", width), check_counts("outputs", outputs)
+    scales = _scales(init, inputs, width, depth, outputs)
+    log_gamma = np.log(scales.beta) + 0.5 * np.log(m / 2)
+    first = 0.5 * np.log(m * o / 2) + np.log(scales.beta_first) + np.log(scales.beta_last) - np.log(scales.alpha)
+    return np.asarray(np.exp(first + (check_counts("depth", depth, least=2) - 2) * log_gamma))
+
+
+def theorem_2(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike = 1) -> Array:
+    """Theorem 2's condition as a number: α / (m^{3/2} Σ_l β_l)^L. Training to a small risk is non-lazy where it is ≫ 1. Order.
+
+    ‖W_l(0)‖_F is nearer to m β_l, so m^{3/2} asks for more than is needed: `least_movement` gives explicit constants.
+    Arguments as in `stability_at_initialization`; the theorem is for one output.
+    """
+    m, layers = check_counts("width", width), check_counts("depth", depth, least=2)
+    scales = _scales(init, inputs, width, depth, outputs)
+    sum_of_betas = scales.beta_first + (layers - 2) * scales.beta + scales.beta_last
+    return np.asarray(np.exp(np.log(scales.alpha) - layers * np.log(m**1.5 * sum_of_betas)))
+
+
+def critical_exponent(*, width: ArrayLike, depth: ArrayLike, power: float = 1.5) -> Array:
+    """c = 3/2 + log_m L: for β_l = m^{−c} and α = 1, Theorem 2's number (`theorem_2`) exceeds 1 for larger c. Exact for that expression.
+
+    power: of m in the condition; 3/2 as the theorem has it, 1 for the order of the explicit companion. width m ≥ 2, depth L ≥ 2.
+    """
+    m, layers = check_counts("width", width, least=2), check_counts("depth", depth, least=2)
+    return np.asarray(power + np.log(layers) / np.log(m))
+
+
+def least_movement(norms: ArrayLike, reach: ArrayLike, imbalance: ArrayLike = 0.0) -> Array:
+    """How far each layer must have moved for the output that was reached: a lower bound on ‖W_l(T) − W_l(0)‖_F. Bound (derived here).
+
+    The explicit companion of Theorem 2, for (stochastic) gradient descent on any loss of the outputs. With
+    reach R = α ‖f_T(x)‖/‖x‖ for any one x, ‖W_l(T)‖_F² ≥ ‖W_l(0)‖_F² + R^{2/L} − mean_k ‖W_k(0)‖_F² + q_l − mean_k q_k, where
+    q_l = Σ_s η_s² ‖G_l(s)‖_F² sums the squared steps of the layer (0 for gradient flow). 0 where nothing follows.
+
+    norms: ‖W_l(0)‖_F, shape (…, L); reach: (…); imbalance: q_l, (…, L). Returns (…, L).
+    """
+    start, q = np.asarray(norms, dtype=np.float64) ** 2, np.asarray(imbalance, dtype=np.float64)
+    q = np.broadcast_to(q, np.broadcast_shapes(q.shape, start.shape))
+    grown = np.asarray(reach, dtype=np.float64)[..., None] ** (2 / start.shape[-1]) - start.mean(-1, keepdims=True)
+    end = start + grown + q - q.mean(-1, keepdims=True)
+    return np.asarray(np.maximum(np.sqrt(np.maximum(end, 0)) - np.sqrt(start), 0))
+
+
+def growth_rate(x: ArrayLike, residual: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
+    """K = ‖X‖_2 ‖f − y‖_2 / (α B): the fastest relative growth of a neuron of a two-layer network with one output. Bound (derived here).
+
+    For the squared loss ½ (f − y)², averaged over a batch of B: a step of size η multiplies no neuron's |a_r| + ‖w_r‖ by more than
+    1 + η K ≤ e^{η K}. x: X, (B, d); residual: f − y, (…, B). Returns (…).
+    """
+    x, r = np.asarray(x, dtype=np.float64), np.asarray(residual, dtype=np.float64)
+    return np.asarray(np.linalg.norm(x, 2) * np.linalg.norm(r, axis=-1) / (np.asarray(alpha) * len(x)))
+
+
+def neuron_mass(first: ArrayLike, last: ArrayLike) -> Array:
+    """Σ_r (|a_r| + ‖w_r‖)² of a two-layer network with one output. first: w_r as columns (…, d, m); last: a_r, (…, m). Exact."""
+    w, a = np.asarray(first, dtype=np.float64), np.asarray(last, dtype=np.float64)
+    return np.asarray(((np.abs(a) + np.linalg.norm(w, axis=-2)) ** 2).sum(-1))
+
+
+def mean_neuron_mass(init: Init, *, inputs: ArrayLike, width: ArrayLike) -> Array:
+    """E Σ_r (|a_r| + ‖w_r‖)² at initialization: m (d β_1² + 2 β_1 β_L E χ_d √(2/π) + β_L²). Exact (derived here).
+
+    For m^{−c} it is m^{1−2c} times a number that depends on d alone: the rate of Theorem 3's companion. inputs d, width m ≥ 1.
+    """
+    m, d = check_counts("width", width), check_counts("inputs", inputs)
+    first, _, last, _ = _scales(init, inputs, width, 2, 1)
+    mixed = 2 * first * last * np.exp(log_mean_chi(d)) * np.sqrt(2 / np.pi)
+    return np.asarray(m * (d * first**2 + mixed + last**2))
+
+
+def early_stability_bound(mass: ArrayLike, growth: ArrayLike, *, inputs: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
+    """P(f_t, ε)/ε ≤ d/(d+1) · E|u_1| · e^{2 growth}/(4α) · mass: the explicit companion of Theorem 3. Bound (derived here).
+
+    For two-layer networks with one output on the squared loss, at every x and every t. mass: `neuron_mass` at t = 0, or its mean;
+    growth: Σ_s η_s K_s with `growth_rate` at each step (K t for gradient flow). All broadcast.
+    """
+    direction = mean_ball_radius(inputs) * mean_absolute_projection(inputs)
+    return np.asarray(direction * np.exp(2 * np.asarray(growth)) / (4 * np.asarray(alpha)) * np.asarray(mass))
+
+
+def two_layer_gram(x: ArrayLike, first: ArrayLike, last: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
+    """H of Lemma 6, the tangent kernel of a two-layer network with one output: df/dt = −H (f − y) under gradient flow on ½‖f − y‖².
+
+    H_ij = (1/α²) Σ_r [a_r² 1{w_r·x_i ≥ 0} 1{w_r·x_j ≥ 0} x_i·x_j + φ(w_r·x_i) φ(w_r·x_j)], a sum over neurons without 1/m. Exact.
+    x: (n, d); first: w_r as columns (…, d, m); last: a_r, (…, m). Returns (…, n, n).
+    """
+    x, w, a = (np.asarray(part, dtype=np.float64) for part in (x, first, last))
+    before = x @ w
+    gates = (before >= 0) * a[..., None, :]
+    h = np.maximum(before, 0)
+    gram = (gates @ np.swapaxes(gates, -1, -2)) * (x @ x.T) + h @ np.swapaxes(h, -1, -2)
+    return np.asarray(gram / np.asarray(alpha)[..., None, None] ** 2)
+
+
+def mean_two_layer_gram(x: ArrayLike, init: Init, *, width: ArrayLike) -> Array:
+    """H^∞ of Lemma 7: the mean of `two_layer_gram` at initialization, by arc-cosine kernels (Cho and Saul, 2009). Exact.
+
+    With θ the angle between x_i and x_j: (m/(2π α²)) [β_L² (π − θ) x_i·x_j + β_1² ‖x_i‖ ‖x_j‖ (sin θ + (π − θ) cos θ)].
+    x: (n, d), without rows of zeros; width m ≥ 1, any shape (…). Returns (…, n, n).
+    """
+    x = np.asarray(x, dtype=np.float64)
+    m = check_counts("width", width)
+    scales = _scales(init, x.shape[1], width, 2, 1)
+    first, last, alpha = (np.asarray(scale)[..., None, None] for scale in (scales.beta_first, scales.beta_last, scales.alpha))
+    norms = np.linalg.norm(x, axis=1)
+    lengths = norms[:, None] * norms
+    cosine = np.clip(x @ x.T / lengths, -1, 1)
+    theta = np.arccos(cosine)
+    gates, values = (np.pi - theta) * (x @ x.T), lengths * (np.sin(theta) + (np.pi - theta) * cosine)
+    return np.asarray(m[..., None, None] / (2 * np.pi * alpha**2) * (last**2 * gates + first**2 * values))
+
+
+def gram_drift_bound(
+    *,
+    samples: ArrayLike,
+    width: ArrayLike,
+    beta: ArrayLike,
+    weight_movement: ArrayLike,
+    output_movement: ArrayLike,
+    alpha: ArrayLike = 1.0,
 ) -> Array:
+    """Lemma 8 with constants: E sup ‖H − H(0)‖_2 ≤ (n² m/α²)(2√(2/π) β (R_a + (3/2) R_w) + R_a² + R_w²). Bound (derived here).
+
+    The mean is over an initialization with β_1 = β_L = β; the supremum over all networks with ‖w_r − w_r(0)‖ ≤ R_w
+    (`weight_movement`) and |a_r − a_r(0)| ≤ R_a (`output_movement`) for every neuron r; inputs of unit length. All broadcast.
+    """
+    n, m = check_counts("samples", samples), check_counts("width", width)
+    b, r_w, r_a = (np.asarray(part, dtype=np.float64) for part in (beta, weight_movement, output_movement))
+    inside = 2 * np.sqrt(2 / np.pi) * b * (r_a + 1.5 * r_w) + r_a**2 + r_w**2
+    return np.asarray(n**2 * m / np.asarray(alpha) ** 2 * inside)
+
+
+def wide_stability_at_initialization(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Array:
     """P/ε at initialization as m → ∞: `stability_at_initialization` with √(m/2) for the ReLU gain. Exact in the limit.
 
     For LeCun, He and NTK the width cancels and this is the limit itself; for m^(−c) it is the leading

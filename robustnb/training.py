@@ -1,28 +1,33 @@
-"""One trainer: mini-batch SGD on many members at once, with a history row an epoch for each member."""
+"""Plain SGD on many members at once: `train` with a history row an epoch, `gradient_descent` step by step."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ._checks import check_choice, check_count, check_real
 from .data import Dataset
+from .engine import engine_for, losses_on
 from .networks import FCN
-from .stability import cross_entropy, lazy_ratio, perturbation_stability
+from .stability import Network, is_finite, lazy_ratio, perturbation_stability
 
 LOSSES = ("cross_entropy", "squared")
 
 # A minibatch loss this many times that before training means that the run has diverged.
 EXPLODED = 1000
+# A network whose training loss is still above this share of the loss of the output 0 has not left the saddle there.
+UNTRAINED = 0.95
 
 Rows = list[dict[str, Any]]
 
@@ -31,13 +36,13 @@ Rows = list[dict[str, Any]]
 class Run:
     """What `train` returns.
 
-    `history` has a row for each epoch (0 is the initialization) and member: epoch, init_seed, batch_seed, lr,
+    `history` has a row for each epoch that was measured (0 is the initialization) and member: epoch, init_seed, batch_seed, lr,
     train_loss, train_accuracy, test_accuracy, stability (P/ε), stability_error (its standard error over inputs),
-    lazy_ratio (κ), diverged, seconds. `stopped` says that a stop was asked for before the last epoch.
+    lazy_ratio (κ), untrained (see `is_untrained`), diverged, seconds. `stopped` says that a stop was asked for before the last epoch.
     """
 
-    network: FCN
-    initial: FCN
+    network: Network
+    initial: Network
     history: pd.DataFrame
     stopped: bool
 
@@ -47,13 +52,26 @@ class Run:
         return self.history[self.history.epoch == self.history.epoch.max()].reset_index(drop=True)
 
 
-def paper_lr(epoch: int) -> float:
-    """The paper's schedule (§5.1, restored): 0.001 for epochs 1 to 10, then ×0.8 every 10 epochs."""
-    return float(1e-3 * 0.8 ** ((epoch - 1) // 10))
+def stepped_lr(first: float, decay: float) -> Callable[[int], float]:
+    """A learning rate for each epoch (1, 2, …): `first`, multiplied by `decay` every ten epochs."""
+    return lambda epoch: first * decay ** ((epoch - 1) // 10)
+
+
+# The paper's schedule (§5.1, restored): 0.001 for epochs 1 to 10, then ×0.8 every 10 epochs.
+paper_lr = stepped_lr(1e-3, 0.8)
+
+
+def is_untrained(loss: ArrayLike, zero_loss: ArrayLike) -> NDArray[np.bool_]:
+    """Whether a training loss is still at least UNTRAINED times that of a network whose output is always 0.
+
+    So it is at the start, for a network that died, and for a deep network with tiny weights, which stays near the saddle at
+    zero for long. Its stability is small because it has learned nothing. NaN (a diverged run) is not untrained.
+    """
+    return np.asarray(np.asarray(loss) >= UNTRAINED * np.asarray(zero_loss))
 
 
 def train(
-    network: FCN,
+    network: Network,
     data: Dataset,
     *,
     epochs: int,
@@ -61,6 +79,7 @@ def train(
     loss: str = "cross_entropy",
     batch_size: int = 64,
     batch_seed: int = 0,
+    every: int = 1,
     progress: bool = False,
     on_epoch: Callable[[Rows], None] | None = None,
     stop: Event | None = None,
@@ -69,40 +88,44 @@ def train(
 
     Members share each minibatch; `batch_seed` fixes their order. lr is a number, or a function of the epoch
     (1, 2, …) such as `paper_lr`. loss is "cross_entropy", or "squared": ½‖f − one-hot‖², averaged over the batch.
-    on_epoch is called with each epoch's history rows (epoch 0 too); once `stop` is set, training ends at the
-    next step and keeps the finished epochs. A member is marked `diverged`, with NaN measurements, from the epoch on in
-    which its loss or stability is no longer finite, or its loss on a minibatch exceeds EXPLODED times the loss before training
-    (or 1, if that is less). Training ends when all have.
+    Measured are epoch 0, every `every`-th and the last; on_epoch is called with the history rows of each that is. Once `stop` is
+    set, training ends at the next step and keeps what was measured. A member is marked `diverged`, with NaN measurements, from the
+    epoch on in which its loss or stability is no longer finite, or its loss on a minibatch exceeds EXPLODED times the loss before
+    training (or 1, if that is less). Training ends when all have.
 
     Raises ValueError or TypeError, before any work, for an argument out of range or data that do not fit.
     """
     epochs = check_count("epochs", epochs, least=0)
     batch_size = check_count("batch_size", batch_size)
     batch_seed = check_count("batch_seed", batch_seed, least=0)
+    every = check_count("every", every)
     check_choice("loss", loss, LOSSES)
     if not callable(lr):
         check_real("lr", lr)
     _check_data(network, data)
 
     data = data.to(network.device)
-    weights = [weight.clone() for weight in network.weights]
+    engine = engine_for(network, data.x_train, data.y_train, loss)
+    finished = network
     generator = torch.Generator().manual_seed(batch_seed)
-    stop = stop or Event()
     history: Rows = []
     diverged = torch.zeros(network.members, dtype=torch.bool, device=network.device)
-    highest = torch.zeros(network.members, dtype=network.dtype, device=network.device)
-    limit = torch.full_like(highest, torch.inf)
+    limit = torch.full_like(engine.worst, torch.inf)
     started = time.perf_counter()
 
     for epoch in tqdm(range(epochs + 1), desc="epochs", disable=not progress, leave=False):
         step_size = 0.0
         if epoch:
             step_size = check_real("lr", lr(epoch)) if callable(lr) else lr
-            if not _one_epoch(network, weights, data, step_size, loss, batch_size, generator, stop, highest):
+            order = torch.randperm(len(data.x_train), generator=generator)
+            if not engine.epoch(order, batch_size, step_size, stop.is_set if stop else lambda: False):
                 break
             # Weights that were thrown far away can leave a dead network, with a loss as harmless as before training.
-            diverged |= ~(highest <= limit)
-        finished = network.with_weights([weight.clone() for weight in weights])
+            diverged |= ~(engine.worst <= limit)
+            if epoch % every and epoch < epochs and not diverged.all():
+                continue
+        # Only who can stop within an epoch needs a copy of the weights at the end of the last.
+        finished = engine.network if stop is None else engine.network.clone()
         rows = _measure(finished, network, data, loss, diverged)
         seconds = time.perf_counter() - started
         rows = [{"epoch": epoch, "batch_seed": batch_seed, "lr": step_size, "seconds": seconds} | row for row in rows]
@@ -116,48 +139,85 @@ def train(
         if diverged.all():
             break
 
-    stopped = stop.is_set() and history[-1]["epoch"] < epochs and not diverged.all()
+    stopped = stop is not None and stop.is_set() and history[-1]["epoch"] < epochs and not diverged.all()
     return Run(finished, network, pd.DataFrame(history), stopped=bool(stopped))
 
 
-def _one_epoch(
-    network: FCN,
-    weights: list[Tensor],
-    data: Dataset,
-    lr: float,
-    loss: str,
-    batch_size: int,
-    generator: torch.Generator,
-    stop: Event,
-    highest: Tensor,
-) -> bool:
-    """One pass over the training data; updates `weights`, and each member's `highest` minibatch loss, in place.
+class Step(NamedTuple):
+    """What `gradient_descent` yields: the networks before a step, and what the step is made of.
 
-    False if `stop` was set on the way.
+    x: the minibatch (batch, inputs); residual: f − y on it (members, batch, outputs); gradients: those of the mean
+    loss, one tensor a layer, as the weights are.
     """
-    order = torch.randperm(len(data.x_train), generator=generator).to(network.device)
-    for batch in order.split(batch_size):
-        if stop.is_set():
-            return False
-        variables = [weight.detach().requires_grad_() for weight in weights]
-        f = network.with_weights(variables)(data.x_train[batch])
-        # Each member's loss is its own mean over the batch; their sum's gradient is all members' gradients at once.
-        losses = _losses(f, data.y_train[batch], loss).mean(dim=1)
-        torch.maximum(highest, losses.detach(), out=highest)
-        for weight, gradient in zip(weights, torch.autograd.grad(losses.sum(), variables), strict=True):
-            weight.sub_(gradient, alpha=lr)
-    return True
+
+    network: FCN
+    x: Tensor
+    residual: Tensor
+    gradients: tuple[Tensor, ...]
+
+    @property
+    def loss(self) -> Tensor:
+        """½‖f − y‖², averaged over the minibatch: (members,)."""
+        return 0.5 * self.residual.square().sum(dim=-1).mean(dim=-1)
 
 
-def _losses(f: Tensor, y: Tensor, loss: str) -> Tensor:
-    """The loss of every member on every input: (members, batch)."""
-    if loss == "cross_entropy":
-        return cross_entropy(f, y)
-    return 0.5 * (f - F.one_hot(y, f.shape[-1])).square().sum(dim=-1)
+def gradient_descent(
+    network: FCN, x: Tensor, y: Tensor, *, lr: float, steps: int, batch_size: int | None = None, batch_seed: int = 0
+) -> Iterator[Step]:
+    """Plain (stochastic) gradient descent on the squared loss ½‖f − y‖², averaged over the batch, for small studies of every step.
+
+    x: (n, inputs), y: real targets (n, outputs). Yields steps + 1 states: before each step, and after the last. The whole data
+    are one batch unless batch_size says less; then `batch_seed` fixes the order, drawn anew in each pass.
+
+    Raises ValueError for data that do not fit, FloatingPointError as soon as a member diverges (as `train` defines it).
+    """
+    lr, steps = check_real("lr", lr), check_count("steps", steps, least=0)
+    if x.ndim != 2 or x.shape[1] != network.inputs:
+        raise ValueError(f"x must have shape (n, {network.inputs}) to fit the network, not {tuple(x.shape)}.")
+    if y.shape != (len(x), network.outputs) or not y.is_floating_point():
+        raise ValueError(f"y must hold real targets of shape {(len(x), network.outputs)}, not {tuple(y.shape)} of {y.dtype}.")
+    size = len(x) if batch_size is None else check_count("batch_size", batch_size)
+    return _descend(network, x, y, lr, steps, size, torch.Generator().manual_seed(batch_seed))
+
+
+def _descend(network: FCN, x: Tensor, y: Tensor, lr: float, steps: int, size: int, generator: torch.Generator) -> Iterator[Step]:
+    batches: list[Tensor] = []
+    limit = torch.full((network.members,), torch.inf, dtype=network.dtype, device=network.device)
+    for step in range(steps + 1):
+        if not batches:
+            whole = torch.arange(len(x)) if size >= len(x) else torch.randperm(len(x), generator=generator)
+            batches = list(whole.to(x.device).split(size))
+        batch = batches.pop(0)
+        now = Step(network, x[batch], *_gradients(network, x[batch], y[batch]))
+        if step == 0:
+            limit = EXPLODED * now.loss.clamp_min(1)
+        lost = ~(now.loss <= limit)
+        if lost.any():
+            seeds = [seed for seed, gone in zip(network.seeds, lost.tolist(), strict=True) if gone]
+            raise FloatingPointError(f"gradient_descent diverged at step {step} (members of seeds {seeds}): lr = {lr:g} is too large.")
+        yield now
+        network = network.with_weights([w - lr * g for w, g in zip(network.weights, now.gradients, strict=True)])
+
+
+@torch.enable_grad()
+def _gradients(network: FCN, x: Tensor, y: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The residual f − y, and the gradients of each member's mean loss ½‖f − y‖² over the batch.
+
+    By torch, since `Engine` is several times as fast because it never holds a gradient.
+    """
+    variables = [weight.detach().requires_grad_() for weight in network.weights]
+    residual = network.with_weights(variables)(x) - y
+    # The members' losses do not mix: the gradient of their sum is all members' gradients at once.
+    return residual.detach(), torch.autograd.grad(0.5 * residual.square().sum() / len(x), variables)
+
+
+def _zero_loss(outputs: int, loss: str) -> float:
+    """The loss of the output 0 on classes."""
+    return math.log(outputs) if loss == "cross_entropy" else 0.5
 
 
 @torch.no_grad()
-def _measure(network: FCN, initial: FCN, data: Dataset, loss: str, diverged: Tensor) -> Rows:
+def _measure(network: Network, initial: Network, data: Dataset, loss: str, diverged: Tensor) -> Rows:
     """A history row for each member; a member that diverged gets NaN measurements."""
     losses, train_hits = _evaluate(network, data.x_train, data.y_train, loss)
     _, test_hits = _evaluate(network, data.x_test, data.y_test, loss)
@@ -172,24 +232,27 @@ def _measure(network: FCN, initial: FCN, data: Dataset, loss: str, diverged: Ten
         "lazy_ratio": lazy_ratio(network, initial),
     }
     table = torch.stack(list(columns.values())).masked_fill(diverged, torch.nan).double().cpu()
+    untrained = is_untrained(table[0], _zero_loss(network.outputs, loss))
     return [
-        {"init_seed": seed} | dict(zip(columns, table[:, member].tolist(), strict=True)) | {"diverged": bool(diverged[member])}
+        {"init_seed": seed}
+        | dict(zip(columns, table[:, member].tolist(), strict=True))
+        | {"untrained": bool(untrained[member]), "diverged": bool(diverged[member])}
         for member, seed in enumerate(network.seeds)
     ]
 
 
-def _evaluate(network: FCN, x: Tensor, y: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+def _evaluate(network: Network, x: Tensor, y: Tensor, loss: str) -> tuple[Tensor, Tensor]:
     """Mean loss and accuracy of every member, in blocks that keep activations small."""
     losses = torch.zeros(network.members, device=x.device, dtype=network.dtype)
     hits = torch.zeros_like(losses)
-    for inputs, classes in zip(x.split(2048), y.split(2048), strict=True):
+    for inputs, classes in zip(x.split(network.block), y.split(network.block), strict=True):
         f = network(inputs)
-        losses += _losses(f, classes, loss).sum(dim=1)
+        losses += losses_on(f, classes, loss).sum(dim=1)
         hits += (f.argmax(dim=-1) == classes).sum(dim=1)
     return losses / len(x), hits / len(x)
 
 
-def _check_data(network: FCN, data: Dataset) -> None:
+def _check_data(network: Network, data: Dataset) -> None:
     """The data fit the network and hold finite numbers, or an error that says what does not."""
     if data.inputs != network.inputs or data.classes != network.outputs:
         raise ValueError(
@@ -201,7 +264,7 @@ def _check_data(network: FCN, data: Dataset) -> None:
             raise ValueError(f"data.x_{part} must hold at least {least} inputs, not {len(x)}.")
         if x.dtype != network.dtype:
             raise ValueError(f"data.x_{part} must be of type {network.dtype}, as the network is, not {x.dtype}.")
-        if not torch.isfinite(x).all():
+        if not is_finite(x):
             raise ValueError(f"data.x_{part} must hold finite numbers only, but it has NaN or infinite entries.")
         if len(y) != len(x):
             raise ValueError(f"data.y_{part} must hold a class for each of the {len(x)} inputs, not {len(y)}.")

@@ -135,7 +135,7 @@ class View {
   }
 
   copy() {
-    const columns = ["width", "depth", "lr", "epochs", "seed", ...MEASURES, "engine"];
+    const columns = ["width", "depth", "lr", "epochs", "seed", ...MEASURES, "untrained", "engine"];
     const lines = this.model.get("runs").map((/** @type {any} */ run) => [this.session.nameOf(run), ...columns.map((name) => run[name])].join(","));
     copyText([["init", ...columns].join(","), ...lines].join("\n")).then(
       () => { this.session.note = `${lines.length} points copied.`; },
@@ -174,7 +174,7 @@ class View {
         const [mean, error] = [table[y][row], table[`${y}_error`][row]];
         // As in figures.py: on a log axis a band cannot reach below zero; it ends at a tenth of the mean.
         const low = SCALES[y].log ? Math.max(mean - 2 * error, mean / 10) : mean - 2 * error;
-        return { x: table[x][row], y: mean, low, high: mean + 2 * error };
+        return { x: table[x][row], y: mean, low, high: mean + 2 * error, hollow: 2 * table.untrained[row] > table.n[row] };
       }),
       style: name === chosen ? "chosen" : "other",
       color,
@@ -247,9 +247,9 @@ class View {
       const frame = draw(this.panels[i], {
         width, height,
         x: SCALES[x], y: SCALES[y], ticks: this.model.get(`${x}s`), lines, chosen: setting[x], compact: i > 0,
-        empty: session.revealed ? "not measured" : "after your prediction",
+        empty: session.revealed ? "not measured" : i ? "after your prediction" : "",
         ySpan: session.revealed || i ? [] : this.span(y),
-        runs: runs.filter((r) => r[y] !== null).map((r) => ({ x: r[x], y: /** @type {number} */ (r[y]) })),
+        runs: runs.filter((r) => r[y] !== null).map((r) => ({ x: r[x], y: /** @type {number} */ (r[y]), hollow: r.untrained })),
         description: this.describe(lines, y, `${own.label}, ${this.other} ${setting[this.other]}`),
       });
       if (i === 0) {
@@ -281,8 +281,9 @@ class View {
     this.readout.replaceChildren(html("strong", "", `${own.label}, width ${setting.width}, depth ${setting.depth}`), row === undefined
       ? `: not in the measured table; train it. P/ε before training is ${before} (exact).`
       : table.n[row]
-        ? `: P/ε = ${format(table.stability[row])} ± ${format(table.stability_error[row], 2)} after training (mean and standard error of ${table.n[row]} seeds), `
+        ? `: P/ε = ${format(table.stability[row])} ± ${format(table.stability_error[row], 2)} after ${table.epoch[row]} epochs at rate ${table.lr[row]} (mean and standard error of ${table.n[row]} seeds), `
           + `${before} before (exact). κ = ${format(table.lazy_ratio[row])}, accuracy ${format(table.test_accuracy[row])}.`
+          + (table.untrained[row] ? ` ${table.untrained[row]} of the ${table.n[row]} are untrained: they have learned nothing.` : "")
         : `: every measured run diverged. P/ε before training is ${before} (exact).`);
     if (this.details.open) this.redrawNumbers(rows, table);
   }
@@ -311,14 +312,14 @@ class View {
     const key = svg("svg", { width: 16, height: 14, "aria-hidden": "true" });
     key.append(svg("path", { d: CROSS, transform: "translate(8,7)", class: "rnb-mine" }));
     item.append(key, "your runs");
-    this.legend.append(item, html("li", "rnb-note", "band: ± 2 standard errors over seeds"));
+    this.legend.append(item, html("li", "rnb-note", "band: ± 2 standard errors over seeds; hollow: untrained (most seeds, or your run)"));
   }
 
   /** @param {number[]} rows @param {Table} table */
   redrawNumbers(rows, table) {
     const { x, setting } = this;
     const head = html("tr");
-    for (const title of [SCALES[x].short, "P/ε", "± s.e.", "P/ε before (exact)", "κ", "accuracy", "seeds"]) {
+    for (const title of [SCALES[x].short, "P/ε", "± s.e.", "P/ε before (exact)", "κ", "accuracy", "seeds", "untrained"]) {
       const cell = html("th", "", title);
       cell.scope = "col";
       head.append(cell);
@@ -329,7 +330,7 @@ class View {
       first.scope = "row";
       const before = this.exact({ ...setting, [x]: table[x][row] });
       const values = [table.stability[row], table.stability_error[row], before, table.lazy_ratio[row], table.test_accuracy[row]];
-      line.append(first, ...[...values.map((v) => format(v)), String(table.n[row])].map((text) => html("td", "", text)));
+      line.append(first, ...[...values.map((v) => format(v)), String(table.n[row]), String(table.untrained[row])].map((text) => html("td", "", text)));
       return line;
     });
     const caption = html("caption", "", `Means over seeds of trained networks: ${this.session.seriesOf(setting).label}, ${this.other} ${setting[this.other]}`);

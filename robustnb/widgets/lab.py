@@ -24,12 +24,12 @@ import traitlets
 
 from .. import theory
 from .._checks import check_choice, check_count, check_real
+from ..atlas import load_atlas
 from ..data import Dataset, load_data
 from ..figures import COLORS, over_seeds
 from ..initialization import get_initialization
-from ..networks import FCN, fully_connected, resolve_device
-from ..stability import uniform_in_ball
-from ..sweep import load_atlas
+from ..networks import fully_connected, resolve_device
+from ..stability import Network, uniform_in_ball
 from ..training import Rows, train
 
 AXES = {"width": "width m", "depth": "depth L"}
@@ -138,6 +138,8 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         self._worker: threading.Thread | None = None
         self._run = _Run()  # first of all, since Python closes even what could not be made
         measured = load_atlas(atlas)
+        # Wider ones have too few seeds for a band.
+        measured = measured[measured.width <= 256]
         check_choice("x", x, tuple(AXES))
         check_choice("y", y, tuple(MEASURES))
         get_initialization(init)
@@ -291,18 +293,19 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
             message = f"Stopped at epoch {int(last['epoch'])} of {epochs}."
         else:
             engine = f"torch on {network.device.type}"
-            point = setting | {name: last[name] for name in MEASURES} | {"engine": engine}
+            point = setting | {name: last[name] for name in (*MEASURES, "untrained")} | {"engine": engine}
             self._show(
                 run,
                 runs=[*self.view.runs, point],
                 moves={"setting": setting, "stability": last["stability"], "outputs": self._outputs(result.network)},
             )
             stability, ratio, accuracy = (last[name] for name in MEASURES)
-            message = f"Done: P/ε = {stability:.3g}, κ = {ratio:.3g}, accuracy {accuracy:.3g}. Trained by {engine}."
+            untrained = " Untrained: its loss is still that of the output 0, so its P/ε and κ say little." if last["untrained"] else ""
+            message = f"Done: P/ε = {stability:.3g}, κ = {ratio:.3g}, accuracy {accuracy:.3g}.{untrained} Trained by {engine}."
         more = place["run"] < place["of"] and not result.stopped
         self._show(run, progress={"running": more, "paused": run.paused, "message": message})
 
-    def _outputs(self, network: FCN) -> list[Any]:
+    def _outputs(self, network: Network) -> list[Any]:
         """f(x + ε δ) for each of the view's digits and radii: nested lists (digits, radii, classes)."""
         digits = self.view.digits
         x, delta = (torch.tensor(digits[name], dtype=network.dtype, device=network.device)[:, None] for name in ("pixels", "deltas"))
@@ -376,11 +379,12 @@ def _limits() -> dict[str, tuple[float, float, bool]]:
 def _table(measured: pd.DataFrame, inits: list[str]) -> dict[str, Any]:
     """The atlas as the view draws it: means and standard errors over seeds, a column a list; init is an index into `inits`."""
     key = ["init", "depth", "width"]
-    table = measured[key].drop_duplicates().sort_values(key)
+    table = measured[[*key, "lr", "epoch"]].drop_duplicates().sort_values(key)
     for value in MEASURES:
         summary = over_seeds(measured, key, value).rename(columns={"mean": value, "error": f"{value}_error"})
-        table = table.drop(columns="n", errors="ignore").merge(summary, on=key, how="left")
-    columns = table.assign(init=table.init.map(inits.index), n=table.n.fillna(0).astype(int))
+        table = table.drop(columns=["n", "untrained"], errors="ignore").merge(summary, on=key, how="left")
+    counts = table[["n", "untrained"]].fillna(0).astype(int)
+    columns = table.assign(init=table.init.map(inits.index), **counts)
     return {str(name): [None if pd.isna(v) else _rounded(v) for v in column.tolist()] for name, column in columns.items()}
 
 

@@ -149,10 +149,10 @@ class PageEngine {
   finish(id, setting, row, end, run, of) {
     const { stopped } = end;
     if (!stopped && !row.diverged) {
-      const { stability, lazy_ratio, test_accuracy } = row;
+      const { stability, lazy_ratio, test_accuracy, untrained } = row;
       const { outputs } = this.model.get("shape");
       this.write({
-        runs: [...this.model.get("runs"), { ...setting, stability, lazy_ratio, test_accuracy, engine: end.backend }],
+        runs: [...this.model.get("runs"), { ...setting, stability, lazy_ratio, test_accuracy, untrained, engine: end.backend }],
         moves: { setting, stability, outputs: nested(end.outputs, this.model.get("digits").radii.length, outputs) },
       });
     }
@@ -185,5 +185,6 @@ function outcome(row, { stopped, backend }, epochs) {
   if (row.diverged) return `Diverged at epoch ${row.epoch}.`;
   if (stopped) return `Stopped at epoch ${row.epoch} of ${epochs}.`;
   const [stability, ratio, accuracy] = [row.stability, row.lazy_ratio, row.test_accuracy].map((v) => Number(v.toPrecision(3)));
-  return `Done: P/ε = ${stability}, κ = ${ratio}, accuracy ${accuracy}. Trained in this page, by ${BACKENDS[backend]}.`;
+  const untrained = row.untrained ? " Untrained: its loss is still that of the output 0, so its P/ε and κ say little." : "";
+  return `Done: P/ε = ${stability}, κ = ${ratio}, accuracy ${accuracy}.${untrained} Trained in this page, by ${BACKENDS[backend]}.`;
 }

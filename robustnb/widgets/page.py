@@ -1,7 +1,9 @@
-"""Write what a page without a kernel loads when *Train* is first pressed: the digits and the bundled engine.
+"""What the pages of the rendered book share, and so load once.
 
-Both are classic scripts, because a page opened from a disk may load nothing else:
-``python -m robustnb.widgets.page engine.bundle.js FOLDER``.
+The scripts are classic ones, because a page opened from a disk may load nothing else. The digits and the bundled engine are
+loaded when *Train* is first pressed, the laboratory's view with the first page that has one::
+
+    python -m robustnb.widgets.page engine.bundle.js FOLDER
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 
 from ..data import load_data
+from .lab import View
 
 SCALE = 16  # a digit's pixel is a whole number from 0 to 16
 
@@ -39,7 +42,13 @@ def engine_script(bundle: str) -> str:
     return f"(window.robustnb ??= {{}}).engine = {json.dumps(bundle)};\n"
 
 
+def view_script() -> str:
+    """`window.robustnb.view`: the code and style of every laboratory, which `book/stage.py` takes out of the notebooks."""
+    return f"(window.robustnb ??= {{}}).view = {json.dumps({'_esm': View._esm, '_css': str(View._css)})};\n"
+
+
 if __name__ == "__main__":
     source, folder = map(Path, sys.argv[1:])
-    (folder / "robustnb-engine.js").write_text(engine_script(source.read_text()))
-    (folder / "robustnb-digits.js").write_text(digits_script())
+    scripts = {"engine": engine_script(source.read_text()), "digits": digits_script(), "view": view_script()}
+    for name, script in scripts.items():
+        (folder / f"robustnb-{name}.js").write_text(script)

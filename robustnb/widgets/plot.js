@@ -4,7 +4,7 @@
 /**
  * @typedef {"stability" | "lazy_ratio" | "test_accuracy"} Measure
  * @typedef {{title: string, short: string, log: boolean}} Axis
- * @typedef {{x: number, y: number, low?: number, high?: number}} Point
+ * @typedef {{x: number, y: number, low?: number, high?: number, hollow?: boolean}} Point  hollow: untrained
  * @typedef {{points: Point[], style: string, color: string, marker?: string, name: string}} Line
  * @typedef {ReturnType<typeof draw>} Frame
  */
@@ -22,6 +22,7 @@ const SCALES = {
 };
 const UNMEASURED = "#56B4E9"; // the palette's colour for an initialization that the table does not hold
 const CROSS = "M-6,-6L6,6M-6,6L6,-6";
+const RING = "M-5,0A5,5 0 1,0 5,0A5,5 0 1,0 -5,0Z"; // in its place for a run that has learned nothing
 // One shape for each initialization, so that lines can be told apart without their colours.
 const MARKERS = ["M-4,0A4,4 0 1,0 4,0A4,4 0 1,0 -4,0Z", "M-4,-4H4V4H-4Z", "M0,-5L5,4H-5Z", "M0,-5.5L5.5,0L0,5.5L-5.5,0Z", "M0,5L5,-4H-5Z"];
 
@@ -158,7 +159,9 @@ function draw(root, { width, height, x, y, ticks, lines, runs = [], chosen, xSpa
     }
     group.append(svg("polyline", { points: shown.map(({ x, y }) => `${x},${y}`).join(" ") }));
     if (line.marker) {
-      for (const { x, y } of shown) group.append(svg("path", { d: line.marker, transform: `translate(${x},${y})` }));
+      for (const { x, y, p } of shown) {
+        group.append(svg("path", { d: line.marker, transform: `translate(${x},${y})`, class: p.hollow ? "rnb-hollow" : "" }));
+      }
     }
     if (line.style === "chosen") {
       for (const { x, y, p } of shown) if (p.x === chosen) group.append(svg("circle", { cx: x, cy: y, r: 8, class: "rnb-here" }));
@@ -166,7 +169,7 @@ function draw(root, { width, height, x, y, ticks, lines, runs = [], chosen, xSpa
     root.append(group);
   }
   for (const run of runs.filter((p) => drawable(p.y))) {
-    root.append(svg("path", { d: CROSS, transform: `translate(${xs.place(run.x)},${ys.place(run.y)})`, class: "rnb-mine" }));
+    root.append(svg("path", { d: run.hollow ? RING : CROSS, transform: `translate(${xs.place(run.x)},${ys.place(run.y)})`, class: "rnb-mine" }));
   }
   return { left: margin.left, right: width - margin.right, top: margin.top, bottom: height - margin.bottom, x: xs, y: ys };
 }

@@ -4,9 +4,9 @@
 
 /**
  * @typedef {{name: string, label: string, color: string}} Series
- * @typedef {{init: number[], depth: number[], width: number[], n: number[]} &
+ * @typedef {{init: number[], depth: number[], width: number[], lr: number[], epoch: number[], n: number[], untrained: number[]} &
  *   Record<`${Measure}${"" | "_error"}`, (number | null)[]>} Table  columns of equal length; init is an index into `series`
- * @typedef {Setting & {engine: string} & Record<Measure, number | null>} Finished
+ * @typedef {Setting & {engine: string, untrained: boolean} & Record<Measure, number | null>} Finished
  */
 
 const AXES = /** @type {const} */ (["width", "depth"]);

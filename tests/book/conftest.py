@@ -18,7 +18,7 @@ torch.set_num_threads(1)  # the browser needs the other cores
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-PAGES = [TOC["root"], *[chapter["file"] for chapter in TOC["chapters"]]]
+PAGES = [TOC["root"], *[chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]]
 
 
 FLAGS = [
@@ -111,7 +111,8 @@ def gpu_watched(gpu_browser: Browser) -> Iterator[Watched]:
 def open_page(watched: Watched, base: str, name: str) -> Page:
     """Go there and wait until mathematics and laboratories are drawn."""
     watched.page.goto(f"{base}/{name}.html")
-    watched.page.wait_for_load_state("load")
+    views = 'document.querySelectorAll(`script[type="application/vnd.jupyter.widget-view+json"]`).length'
+    watched.page.wait_for_function(f"document.querySelectorAll('.widget-subarea').length === {views}", timeout=30_000)
     for lab in watched.page.locator(".widget-subarea").all():
         lab.locator(".rnb-lab svg polyline, .rnb-slide").first.wait_for(state="attached", timeout=30_000)
     if watched.page.locator(".math").count():

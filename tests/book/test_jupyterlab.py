@@ -84,14 +84,13 @@ def test_train_adds_a_point_and_a_second_train_ends_the_first(jupyterlab, watche
     lab = page.locator(".rnb-lab").first
     run_cell(page, 0, lab)
     points = lab.locator(".rnb-main .rnb-mine")
-    status = lab.locator(".rnb-status")
     train = lab.get_by_role("button", name="Train", exact=True)
     assert points.count() == 0
 
     set_number(page, "epochs", 2)
     train.click()
     page.wait_for_function("document.querySelectorAll('.rnb-main .rnb-mine').length === 1", timeout=60_000)
-    assert "Done: P/ε = " in status.inner_text()
+    until(page, "Done: P/ε = ")
 
     set_number(page, "epochs", 1000)
     train.click()
@@ -99,7 +98,7 @@ def test_train_adds_a_point_and_a_second_train_ends_the_first(jupyterlab, watche
     set_number(page, "epochs", 3)
     train.click()
     page.wait_for_function("document.querySelectorAll('.rnb-main .rnb-mine').length === 2", timeout=60_000)
-    assert "Done: P/ε = " in status.inner_text()
+    until(page, "Done: P/ε = ")
 
     set_number(page, "epochs", 1000)
     train.click()

@@ -1,6 +1,7 @@
 """Training in the page: the same mathematics as torch, and everything the reader can do while it runs."""
 
 import base64
+import json
 import re
 
 import numpy as np
@@ -108,12 +109,19 @@ def engine(request, server):
     assert watched.trouble == []
 
 
+def skip_what_says_no_more(init, backend):
+    """The first weights come from outside, so that an initialization changes nothing in what WebGPU computes: two of them will do."""
+    if backend == "webgpu" and init in ("lecun", "ntk"):
+        pytest.skip("half a minute on an adapter in software, for what He shows")
+
+
 @pytest.mark.parametrize(("width", "depth"), SHAPES)
 @pytest.mark.parametrize("init", INITS)
 def test_one_step_in_the_page_is_one_step_in_torch(init, width, depth, engine):
     if init == "m^-1.5" and depth > 2:
         pytest.skip("deep non-lazy networks do not leave zero in one step")
     page, backend = engine
+    skip_what_says_no_more(init, backend)
     data = load_data("digits")
     start = fully_connected(init, inputs=64, width=width, depth=depth, outputs=10, device="cpu")
     delta = uniform_in_ball(tuple(data.x_test.shape), radius=1.0, seed=0).float()
@@ -139,6 +147,7 @@ def test_five_epochs_in_the_page_stay_as_close_as_single_precision_can(init, wid
     if init == "m^-1.5" and depth > 2:
         pytest.skip("deep non-lazy networks do not leave zero in five epochs")
     page, backend = engine
+    skip_what_says_no_more(init, backend)
     if backend == "webgpu" and (width, depth) == (256, 8):
         pytest.skip("minutes on an adapter in software; one step is compared above")
     data = load_data("digits")
@@ -185,40 +194,60 @@ def test_without_an_adapter_the_page_trains_in_webassembly(watched):
     until(page, "Trained in this page, by WebAssembly.")
 
 
-def test_the_faster_backend_trains(gpu_watched, server):
-    """An adapter in software is slower than WebAssembly at every width, and must lose."""
+# Puts a script before the engine, in the page's worker.
+BEFORE_THE_ENGINE = """
+const Plain = window.Blob;
+window.Blob = function (parts, options) {
+  return new Plain(String(parts[0]).includes("requestDevice") ? [%s, ...parts] : parts, options);
+};
+"""
+SLOW_WEBGPU = """
+if (self.GPUBuffer) {
+  const map = GPUBuffer.prototype.mapAsync;
+  GPUBuffer.prototype.mapAsync = async function (...a) {
+    await new Promise((done) => setTimeout(done, 2000));
+    return map.apply(this, a);
+  };
+}
+"""
+SLOW_WEBASSEMBLY = """
+const Instance = WebAssembly.Instance;
+WebAssembly.Instance = function (...a) {
+  const kernel = new Instance(...a).exports.kernel;
+  return { exports: { kernel: (...b) => { for (const end = performance.now() + 50; performance.now() < end;); return kernel(...b); } } };
+};
+"""
+
+
+@pytest.mark.parametrize(("slowed", "trains"), [(SLOW_WEBGPU, "WebAssembly"), (SLOW_WEBASSEMBLY, "WebGPU")])
+def test_the_faster_backend_trains(slowed, trains, gpu_watched, server):
+    """Which of the two is faster on this machine is luck, so one is made slow, by seconds a step."""
+    gpu_watched.page.add_init_script(BEFORE_THE_ENGINE % json.dumps(slowed))
     page = open_page(gpu_watched, server, "book/index")
     set_number(page, "epochs", 1)
     for _ in range(2):
-        page.get_by_role("slider", name="width m").first.press("ArrowRight")  # from 16 to 64, where a step takes over 2 ms
+        page.get_by_role("slider", name="width m").first.press("ArrowRight")  # to 64, where no backend is fast enough untried
     press(page, "Train")
-    until(page, "Trained in this page, by WebAssembly.")
-    page.evaluate("window.robustnb.backend = 'webgpu'")
-    press(page, "Train")
-    until(page, "Trained in this page, by WebGPU.")
+    until(page, "Trained in this page, by", timeout=180_000)
+    assert f"Trained in this page, by {trains}." in status(page)
     assert gpu_watched.trouble == []
 
 
 # Lets a test destroy the graphics device that the page's worker got.
 LOSE = """
-const Plain = window.Blob;
-const prefix = `if (self.GPUAdapter) {
+if (self.GPUAdapter) {
   const ask = GPUAdapter.prototype.requestDevice;
   GPUAdapter.prototype.requestDevice = async function (...a) {
     const device = await ask.apply(this, a);
     self.addEventListener("message", (e) => { if (e.data.kind === "lose") device.destroy(); });
     return device;
   };
-}`;
-window.Blob = function (parts, options) {
-  return new Plain(String(parts[0]).includes("requestDevice") ? [prefix, ...parts] : parts, options);
-};
-window.robustnb = { backend: "webgpu" };
+}
 """
 
 
 def test_a_lost_graphics_device_falls_back_to_webassembly_and_says_so(gpu_watched, server):
-    gpu_watched.page.add_init_script(LOSE)
+    gpu_watched.page.add_init_script(BEFORE_THE_ENGINE % json.dumps(LOSE) + 'window.robustnb = { backend: "webgpu" };')
     page = open_page(gpu_watched, server, "book/index")
     set_number(page, "epochs", 6)
     press(page, "Train")
@@ -241,7 +270,7 @@ def lab_page(watched):
 
 
 def test_train_trains_in_the_page_and_leaves_its_point(lab_page):
-    assert lab_page.evaluate("Object.keys(window.robustnb ?? {}).length") == 0  # nothing is loaded before
+    assert lab_page.evaluate("Object.keys(window.robustnb)") == ["view"]  # neither engine nor digits are loaded before
     set_number(lab_page, "epochs", 20)
     press(lab_page, "Train")
     until(lab_page, "Epoch ")
@@ -361,7 +390,7 @@ def test_points_are_copied_as_csv(browser, server):
     press(page, "Copy points")
     until(page, "1 points copied")
     header, line = page.evaluate("navigator.clipboard.readText()").splitlines()
-    assert header == "init,width,depth,lr,epochs,seed,stability,lazy_ratio,test_accuracy,engine"
+    assert header == "init,width,depth,lr,epochs,seed,stability,lazy_ratio,test_accuracy,untrained,engine"
     assert line.startswith("he,16,8,0.05,1,0,")
     assert line.endswith(",wasm")
     context.close()

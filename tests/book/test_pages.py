@@ -1,43 +1,59 @@
 """Every page of the rendered book, as a reader meets it with no network."""
 
+import gzip
 import re
 
 import pytest
 
-from .conftest import HTML, PAGES, open_page
+from .conftest import HTML, PAGES, control, open_page
+
+THEORY = ("introduction", "related_work", "setting", "lazy", "non_lazy", "early_training")
+EXPERIMENTS = ("experiments_settings", "experiments_lazy_ratio", "experiments_width", "experiments_depth")
+EXPERIMENTS += ("more_accuracy", "more_epochs", "more_convolutional", "more_residual", "more_non_lazy", "more_ntk")
+CHAPTERS = [f"book/{name}" for name in THEORY + EXPERIMENTS]
+APPENDICES = [f"book/{name}" for name in ("notation", "proofs_lazy", "proofs_non_lazy", "proofs_early", "speed", "report")]
 
 
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("scheme", ["file", "http"])
-def test_a_page_works_with_no_network(scheme, name, watched, server):
+@pytest.mark.parametrize(("scheme", "name"), [("file", name) for name in PAGES] + [("http", name) for name in PAGES[:3]])
+def test_a_page_works_with_no_network_and_fits_a_phone(scheme, name, watched, server):
     page = open_page(watched, HTML.as_uri() if scheme == "file" else server, name)
-    page.wait_for_timeout(500)
-    formulas, typeset = page.locator(".math").count(), page.locator(".math mjx-container").count()
-    assert typeset >= formulas
+    formulas = page.locator(".math").count()
+    page.wait_for_function(f"document.querySelectorAll('.math mjx-container').length >= {formulas}")
     assert page.locator(".math mjx-merror").count() == 0
-    if name != "book/bibliography":
+    if name in CHAPTERS:
         assert page.locator(".rnb-lab").count() >= 1
-    assert watched.trouble == []
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_every_picture_says_what_it_shows(name, watched):
-    page = open_page(watched, HTML.as_uri(), name)
     for image in page.locator("article img").all():
         assert len(image.get_attribute("alt") or "") > 20
         assert "_images" not in image.get_attribute("alt")
     for plot in page.locator(".rnb-plots svg[role=img]").all():
         assert re.search(r"against (width|depth).*\d", plot.get_attribute("aria-label"))
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_fits_a_phone(name, watched):
     watched.page.set_viewport_size({"width": 400, "height": 800})
+    page.wait_for_function("document.documentElement.scrollWidth <= 400")
+    assert watched.trouble == []
+
+
+@pytest.mark.parametrize("name", CHAPTERS + APPENDICES)
+def test_every_slider_changes_its_figure(name, watched):
     page = open_page(watched, HTML.as_uri(), name)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    sliders = page.locator(".widget-subarea", has=page.locator(".rnb-slide"))
+    assert sliders.count() >= (name != "book/setting")
+    for slider in sliders.all():
+        seen = set()
+        for key in ("Home", "ArrowRight", "End"):
+            slider.locator(".noUi-handle").press(key)
+            page.wait_for_timeout(100)
+            seen.add(slider.locator(".rnb-slide:visible").get_attribute("alt"))
+        # A slider over measured tables has one position while there is one table.
+        assert len(seen) >= min(2, slider.locator(".rnb-slide").count())
+    if name in CHAPTERS:
+        if page.locator(".rnb-guess:visible").count():
+            page.locator(".rnb-guess button", has_text="falls").first.click()
+        before = page.locator(".rnb-readout").first.inner_text()
+        control(page, "width m", "slider").press("ArrowRight")
+        page.wait_for_function("before => document.querySelector('.rnb-readout').innerText !== before", arg=before)
 
 
-@pytest.mark.parametrize("name", ["book/introduction", "book/setting"])
+@pytest.mark.parametrize("name", ["book/introduction", "book/lazy"])
 def test_solutions_are_hidden_until_asked_for(name, watched):
     page = open_page(watched, HTML.as_uri(), name)
     assert page.locator("div.exercise").count() >= 3
@@ -56,3 +72,39 @@ def test_citations_lead_to_the_bibliography(watched):
     page.goto(f"{HTML.as_uri()}/book/{target}")
     entry = page.locator(f"[id='{target.partition('#')[2]}']")
     assert re.search(r"\b(19|20)\d\d\b", entry.inner_text())
+
+
+def test_the_landing_page_counts_the_claims_of_the_report(watched):
+    page = open_page(watched, HTML.as_uri(), "book/report")
+    rows = [[cell.inner_text() for cell in row.locator("td").all()] for row in page.locator("table").first.locator("tbody tr").all()]
+    papers = [verdict for item, _, verdict, *_ in rows if item != "This book"]
+    assert len(papers) >= 15
+    links = page.locator("table").first.locator("a").all()
+    assert len(links) == len(rows)
+    assert all((HTML / "book" / link.get_attribute("href").partition("#")[0]).is_file() for link in links)
+    page = open_page(watched, HTML.as_uri(), "book/index")
+    counts = [papers.count(verdict) for verdict in ("holds", "holds only in part", "does not hold")]
+    line = f"{counts[0]} of {len(papers)} hold wherever we looked, {counts[1]} hold only in part, {counts[2]} do not."
+    assert page.locator("strong", has_text=line).count() == 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_further_page_costs_a_reader_little(name):
+    """What only this page needs, compressed as a server sends it: the page, and its figures that are files."""
+    page = HTML / f"{name}.html"
+    text = page.read_text()
+    figures = {(page.parent / source).resolve() for source in re.findall(r'src="([^"]*_images/[^"]+)"', text)}
+    sizes = {path.name: len(gzip.compress(path.read_bytes(), 6)) for path in (page, *figures)}
+    assert sum(sizes.values()) < 150_000, sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("bibliography", set()), ("notation", {"widgets.js"}), ("introduction", {"widgets.js", "robustnb-view.js"})],
+)
+def test_a_page_loads_only_what_it_uses(name, expected, watched, server):
+    loaded = set()
+    watched.page.on("request", lambda request: loaded.add(request.url.rpartition("/")[2].partition("?")[0]))
+    open_page(watched, server, f"book/{name}")
+    assert loaded & {"widgets.js", "robustnb-view.js", "robustnb-engine.js", "robustnb-digits.js"} == expected
+    assert ("tex-mml-chtml.js" in loaded) == (watched.page.locator(".math").count() > 0)

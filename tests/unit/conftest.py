@@ -1,14 +1,12 @@
+import os
+
+# The tensors here are small: more threads only get in each other's way, in the processes that tests start, too. Torch reads it once.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
-import torch
 from plain import few_digits
 
 from robustnb import FCN, Dataset, fully_connected, train
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    # The tensors here are small: more threads only get in each other's way.
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

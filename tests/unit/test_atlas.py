@@ -1,73 +1,121 @@
 """The committed atlas: complete, made as its card says, repeatable, and the book's first claims hold on it."""
 
+import os
+import re
 from dataclasses import replace
 
+import nbformat
 import numpy as np
 import pytest
 
-from robustnb import load_data
-from robustnb.figures import over_seeds
-from robustnb.sweep import KEY, SWEEPS, load_atlas, load_card, sweep
+from robustnb import is_untrained, load_data
+from robustnb.atlas import (
+    CONV_LR,
+    CONV_TRIAL,
+    FIT_LR,
+    FITTED,
+    LAZY,
+    NEAR_BEST,
+    NON_LAZY,
+    SCALES,
+    SWEEPS,
+    atlas_folder,
+    get_sweep,
+    load_atlas,
+    load_card,
+    measured,
+)
+from robustnb.data import DATASETS
+from robustnb.settings import KEY
+from robustnb.sweep import COLUMNS, sweep
 
 
-def against_width(init, depth, column):
-    """Means and standard errors over seeds, widths in order."""
-    table = load_atlas("digits")
-    summary = over_seeds(table[(table.init == init) & (table.depth == depth)], "width", column)
-    return summary.width.to_numpy(), summary["mean"].to_numpy(), summary["error"].to_numpy()
-
-
-def surely_larger(mean, error, i, j):
-    """mean[i] > mean[j] by more than 4 standard errors of the difference (a false yes has probability under 1e-4)."""
-    return mean[i] - mean[j] > 4 * np.hypot(error[i], error[j])
-
-
-@pytest.mark.parametrize("name", SWEEPS)
-def test_the_table_is_whole_and_the_card_tells_how_it_was_made(name):
-    table, card, named = load_atlas(name), load_card(name), SWEEPS[name]()
-    assert len(table) == card["rows"] == len(named.settings) * len(named.seeds)
+@pytest.mark.parametrize("name", measured())
+def test_the_table_is_of_its_sweep_and_the_card_tells_how_it_was_made(name):
+    table, card, named = load_atlas(name), load_card(name), get_sweep(name)
+    assert list(table.columns) == COLUMNS
     assert not table.duplicated([*KEY]).any()
+    asked = {setting.key(seed) for setting in named.settings for seed in setting.init_seeds}
+    held = {tuple(row) for row in table[[*KEY]].itertuples(index=False)}
+    # Rows along the way belong to networks of the sweep, too.
+    assert {key[:-1] for key in held} <= {key[:-1] for key in asked}
+    assert card["networks_missing"] == len(asked - held)
+    assert card["rows"] == len(table)
     assert card["code_version"] == ", ".join(sorted(set(table.code_version)))
     assert "dirty" not in card["code_version"]
-    assert card["data_checksum"] == {data: load_data(data).checksum for data in set(table.dataset)}
-    assert card["about"] == named.about
-    assert {"command", "device", "date", "torch", "init_seeds", "training_seconds"} <= set(card)
+    assert set(card["data_checksum"]) == set(table.dataset)
+    for data, checksum in card["data_checksum"].items():
+        folder = {"mnist": "mnist", "cifar10_sample": "cifar-10-sample"}.get(data)
+        if folder is None or os.path.isdir(os.path.join(os.environ.get("ROBUSTNB_DATA", ""), folder)):
+            assert checksum == load_data(data).checksum
+    assert (card["item"], card["about"], card["cut"]) == (named.item, named.about, named.cut)
+    assert {"command", "device", "date", "torch", "init_seeds", "batch_seeds", "training_seconds"} <= set(card)
 
 
-def test_a_cheap_row_of_the_atlas_comes_out_again():
-    setting = next(s for s in SWEEPS["digits"]().settings if (s.init, s.width, s.depth) == ("he", 8, 2))
-    again = sweep([setting], seeds=[0, 1], device="cpu")
-    atlas = load_atlas("digits")
-    rows = atlas[(atlas.init == "he") & (atlas.width == 8) & (atlas.depth == 2) & (atlas.init_seed < 2)]
+@pytest.mark.parametrize("name", measured())
+def test_untrained_is_what_the_loss_says(name):
+    table = load_atlas(name)
+    zero = np.where(table.loss == "squared", 0.5, np.log(10))
+    np.testing.assert_array_equal(table.untrained, is_untrained(table.train_loss, zero))
+
+
+@pytest.mark.parametrize("name", [name for name in measured() if name.startswith("digits")])
+def test_a_cheap_row_of_each_table_comes_out_again(name):
+    table = load_atlas(name)
+    he = table[(table.init == "he") & (table.init_seed == 0) & table.width.between(8, 64)]
+    last = he[he.epoch == table.epoch.max()].sort_values(["depth", "width"]).iloc[0]
+    setting = next(s for s in get_sweep(name).settings if s.key(0) == tuple(last[[*KEY]]))
+    # Convolutions are summed up otherwise on every processor, so of their training only the first part comes out again.
+    epoch = setting.epochs if setting.model == "fcn" else setting.every
+    setting = replace(setting, init_seeds=(0,), epochs=epoch)
+    cheap = he[(he[[*KEY[:-1]]] == last[[*KEY[:-1]]]).all(axis=1) & (he.epoch == epoch)].iloc[0]
+    again = sweep([setting], device="cpu").iloc[-1]
     # Rounding differs between machines and thread counts, and training amplifies it.
-    for column in ("stability", "lazy_ratio", "train_loss"):
-        assert again[column].to_numpy() == pytest.approx(rows[column].to_numpy(), rel=0.02)
-    other = sweep([replace(setting, lr=setting.lr * 1.5)], seeds=[0, 1], device="cpu")
-    assert other.stability.to_numpy() != pytest.approx(rows.stability.to_numpy(), rel=0.02)
+    columns = ["stability", "lazy_ratio", "train_loss"]
+    np.testing.assert_allclose(again[columns].astype(float), cheap[columns].astype(float), rtol=0.02)
+    other = sweep([replace(setting, lr=setting.lr * 1.5)], device="cpu").iloc[-1]
+    assert not np.allclose(other[columns].astype(float), cheap[columns].astype(float), rtol=0.02)
 
 
-def test_stability_of_deep_he_networks_rises_and_then_falls_with_width():
-    _, mean, error = against_width("he", 8, "stability")
-    peak = int(mean.argmax())
-    assert 0 < peak < len(mean) - 1
-    assert surely_larger(mean, error, peak, 0)
-    assert surely_larger(mean, error, peak, -1)
-    assert (np.diff(mean[: peak + 1]) > 0).all()
-    assert (np.diff(mean[peak:]) < 0).all()
+@pytest.mark.parametrize("dataset", [name.removesuffix("_rates") for name in measured() if name in ("digits_rates", "mnist_rates")])
+def test_the_rates_to_fit_are_the_least_that_fit(dataset):
+    """FIT_LR is what its rule gives on the table of rates."""
+    table = load_atlas(f"{dataset}_rates")
+    accuracy = table.groupby(["init", "lr"]).train_accuracy.mean()
+    least = {init: accuracy[init].index[accuracy[init] >= FITTED].min() for init in (*LAZY, *NON_LAZY)}
+    assert least == FIT_LR[dataset]
 
 
-def test_lazy_ratio_of_deep_he_networks_that_learned_falls_with_width():
-    width, mean, error = against_width("he", 8, "lazy_ratio")
-    learned = against_width("he", 8, "test_accuracy")[1] > 0.5
-    assert width[learned].tolist() == [8, 16, 32, 64, 128, 256]
-    assert (np.diff(mean[learned]) < 0).all()
-    assert surely_larger(mean, error, 1, -1)
+def test_the_rates_of_convolutional_networks_are_the_least_near_the_best():
+    """CONV_LR is what its rule gives on the table of rates."""
+    accuracy = load_atlas("convolutional_rates").groupby(["dataset", "model", "init", "lr"]).train_accuracy.mean()
+    for dataset, trials in CONV_TRIAL.items():
+        for model, (_, _, rates) in trials.items():
+            for init, chosen in CONV_LR[dataset][model].items():
+                of = accuracy[dataset, model, init]
+                assert tuple(of.index) == rates
+                assert chosen == of.index[of >= of.max() - NEAR_BEST].min()
 
 
-@pytest.mark.parametrize("init", ["m^-1", "m^-1.5"])
-def test_stability_of_two_layer_non_lazy_networks_falls_with_width(init):
-    # Width 4 is too narrow to learn the digits at all.
-    width, mean, error = against_width(init, 2, "stability")
-    wide = width >= 8
-    assert (np.diff(mean[wide]) < 0).all()
-    assert surely_larger(mean, error, 1, -1)
+def test_an_unknown_table_is_refused_in_a_sentence():
+    for load in (load_atlas, load_card):
+        with pytest.raises(ValueError, match=r"^name must be one of ('\w+', )*'digits'(, '\w+')*, not 'no-such-table'\.$"):
+            load("no-such-table")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_is_a_set_of_settings_of_the_books_data(name, scale):
+    named = get_sweep(name, scale)
+    networks = [setting.key(seed) for setting in named.settings for seed in setting.init_seeds]
+    assert len(set(networks)) == len(networks) > 0
+    assert {setting.dataset for setting in named.settings} <= ({"digits"} if scale == "quick" else set(DATASETS))
+    if scale == "quick":
+        assert sum(setting.seconds for setting in named.settings) < 30
+
+
+def test_the_book_explains_every_column():
+    chapter = nbformat.read(atlas_folder().parent / "experiments_settings.ipynb", as_version=4)
+    rows = [line for cell in chapter.cells for line in cell.source.splitlines() if line.startswith("| `")]
+    explained = {name for row in rows for name in re.findall("`([a-z_]+)`", row.split("|")[1])}
+    assert explained == set(COLUMNS)

@@ -1,16 +1,31 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from plain import few_digits
 
-from robustnb import fully_connected, get_initialization, load_data, non_lazy, perturbation_stability, theory, train, uniform_in_ball
+from robustnb import (
+    fully_connected,
+    get_initialization,
+    gradient_descent,
+    load_data,
+    non_lazy,
+    perturbation_stability,
+    theory,
+    train,
+    two_classes,
+    uniform_in_ball,
+)
+from robustnb.atlas import get_sweep
+from robustnb.settings import Setting, grid
 from robustnb.stability import attack, error_under_attack, local_lipschitz, probabilistic_robustness, worst_case_loss
-from robustnb.sweep import Setting, sweep
+from robustnb.sweep import sweep
 
 DIGITS = few_digits(50, 20)
 SHAPE = {"inputs": 64, "width": 4, "depth": 2, "outputs": 10}
 NAN, INFINITY = float("nan"), float("inf")
+X, Y = DIGITS.x_test, DIGITS.y_test
 
 
 def network(init="he", **changes):
@@ -19,6 +34,11 @@ def network(init="he", **changes):
 
 def training(data=DIGITS, of=None, **changes):
     return train(of or network(), data, **({"epochs": 1, "lr": 0.1} | changes))
+
+
+def descent(x=X, y=None, **changes):
+    targets = torch.zeros(len(X), 10) if y is None else y
+    return gradient_descent(network(), x, targets, **({"lr": 0.1, "steps": 1} | changes))
 
 
 def digits(**parts):
@@ -35,9 +55,11 @@ def spoiled(x, value):
     return x
 
 
-X, Y = DIGITS.x_test, DIGITS.y_test
-
 # What is called, the argument's name in the message, and the offending value as the message shows it (or "").
+def setting(**changes):
+    return Setting(**({"init": "he", "width": 4, "depth": 2, "lr": 0.1, "epochs": 1} | changes))
+
+
 CASES = {
     # networks
     "width 0": (lambda: network(width=0), "width", "0"),
@@ -56,6 +78,15 @@ CASES = {
     "seeds a number": (lambda: network(seeds=3), "seeds", "3"),
     "an unknown device": (lambda: network(device="warp"), "device", "'warp'"),
     "a device that is not there": (lambda: network(device="cuda:99"), "device", "'cuda:99'"),
+    # small studies
+    "a class that is not there": (lambda: two_classes(DIGITS, 0, 10), "positive", "10"),
+    "more images than there are": (lambda: two_classes(DIGITS, 0, 1, n=51), "n", "51"),
+    "no images": (lambda: two_classes(DIGITS, 0, 1, n=0), "n", "0"),
+    "lr NaN, step by step": (lambda: descent(lr=NAN), "lr", "nan"),
+    "steps -1": (lambda: descent(steps=-1), "steps", "-1"),
+    "batch size 0, step by step": (lambda: descent(batch_size=0), "batch_size", "0"),
+    "inputs of another length": (lambda: descent(x=X[:, :5]), "x", "(20, 5)"),
+    "classes as targets": (lambda: descent(y=Y), "y", "torch.int64"),
     # initializations
     "an unknown init": (lambda: network("xavier"), "init", "'xavier'"),
     "init in capitals": (lambda: get_initialization("He"), "init", "'He'"),
@@ -130,8 +161,30 @@ CASES = {
     # data and sweeps
     "an unknown data set": (lambda: load_data("cifar"), "name", "'cifar'"),
     "an unknown normalization": (lambda: load_data("digits", normalize="zscore"), "normalize", "'zscore'"),
-    "sweep on an unknown device": (lambda: sweep([], seeds=(0,), device="warp"), "device", "'warp'"),
-    "sweep of an unknown init": (lambda: sweep([Setting("xavier", 4, 2, 0.1, 1)], seeds=(0,), device="cpu"), "init", "'xavier'"),
+    "sweep on an unknown device": (lambda: sweep([], device="warp"), "device", "'warp'"),
+    "sweep of an unknown data set": (lambda: sweep([setting(dataset="cifar")]), "dataset", "'cifar'"),
+    "sweep into a folder that is not there": (lambda: sweep([], out=Path("nowhere/x.csv")), "out", "'nowhere/x.csv'"),
+    "sweep for -1 minutes": (lambda: sweep([], minutes=-1), "minutes", "-1"),
+    "setting of an unknown init": (lambda: setting(init="xavier"), "init", "'xavier'"),
+    "setting of width 0": (lambda: setting(width=0), "width", "0"),
+    "setting of width -4": (lambda: setting(width=-4), "width", "-4"),
+    "setting of depth 1": (lambda: setting(depth=1), "depth", "1"),
+    "setting of epochs -1": (lambda: setting(epochs=-1), "epochs", "-1"),
+    "setting of lr NaN": (lambda: setting(lr=NAN), "lr", "nan"),
+    "setting of decay -1": (lambda: setting(decay=-1), "decay", "-1"),
+    "setting of every 0": (lambda: setting(every=0), "every", "0"),
+    "setting of an unknown loss": (lambda: setting(loss="hinge"), "loss", "'hinge'"),
+    "setting of an unknown model": (lambda: setting(model="vit"), "model", "'vit'"),
+    "setting of a residual network of a depth that it cannot have": (lambda: setting(model="resnet", depth=9), "depth", "not 9"),
+    "setting of an unknown normalization": (lambda: setting(normalize="zscore"), "normalize", "'zscore'"),
+    "setting without seeds": (lambda: setting(init_seeds=()), "init_seeds", "()"),
+    "setting with a seed twice": (lambda: setting(init_seeds=(1, 1)), "init_seeds", "(1, 1)"),
+    "setting with one number for seeds": (lambda: setting(init_seeds=3), "init_seeds", "3"),
+    "a grid with no widths": (lambda: grid(init="he", width=[], depth=2, lr=0.1, epochs=1), "width", "none"),
+    "a grid of something else": (lambda: grid(colour="red"), "grid", "'colour'"),
+    "a grid without a depth": (lambda: grid(init="he", width=4, lr=0.1, epochs=1), "grid", "depth"),
+    "an unknown sweep": (lambda: get_sweep("cifar"), "name", "'cifar'"),
+    "an unknown scale": (lambda: get_sweep("digits", "huge"), "scale", "'huge'"),
 }
 
 

@@ -2,12 +2,15 @@ import gzip
 import hashlib
 import os
 import re
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
 import torch
 
-from robustnb import data, load_data
+from robustnb import data, load_data, two_classes
 
 NAMES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 
@@ -183,3 +186,166 @@ def test_mnist_has_its_known_labels_and_pixels(mnist):
     assert mnist.y_test.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     # The mean and standard deviation that everyone normalizes MNIST with.
     assert (mnist.x_train.mean().item(), mnist.x_train.std().item()) == pytest.approx((0.1307, 0.3081), abs=5e-5)
+
+
+def test_two_classes_are_the_first_images_of_each_with_signs():
+    data = load_data("digits", normalize="unit")
+    task = two_classes(data, 3, 8, n=30)
+    wanted = [k for k, label in enumerate(data.y_train.tolist()) if label in (3, 8)][:30]
+    torch.testing.assert_close(task.x, data.x_train[wanted].double())
+    assert task.y[:, 0].tolist() == [1.0 if data.y_train[k] == 8 else -1.0 for k in wanted]
+    assert len(task.probe) == sum(label in (3, 8) for label in data.y_test.tolist())
+    torch.testing.assert_close(task.x.norm(dim=1), torch.ones(30, dtype=torch.float64), rtol=0, atol=1e-6)
+    assert task.x.dtype == task.y.dtype == task.probe.dtype == torch.float64
+
+
+# CIFAR
+
+
+def records(name, n, seed=0):
+    """n records of CIFAR's binary form, and what they hold."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(10 if name == "cifar10" else 100, size=n)
+    pixels = random.integers(256, size=(n, 3072))
+    heads = [labels] if name == "cifar10" else [random.integers(20, size=n), labels]
+    return np.column_stack([*heads, pixels]).astype(np.uint8).tobytes(), labels, pixels
+
+
+@pytest.fixture(params=["cifar10", "cifar100"])
+def tiny_cifar(request, tmp_path, monkeypatch):
+    """$ROBUSTNB_DATA with a few records in each batch; no network. The name, the folder, and what the batches hold."""
+    name, of = request.param, data._CIFAR[request.param]
+    folder = tmp_path / of.folder
+    folder.mkdir()
+    held = {batch: records(name, 3 + k, seed=k) for k, batch in enumerate((*of.train, of.test))}
+    for batch, (raw, _, _) in held.items():
+        (folder / batch).write_bytes(raw)
+    monkeypatch.setenv("ROBUSTNB_DATA", str(tmp_path))
+    monkeypatch.setattr("pooch.retrieve", lambda *_, **__: pytest.fail("the network was used"))
+    return name, folder, held
+
+
+def check_cifar(cifar, name, held):
+    of = data._CIFAR[name]
+    x, y = (np.concatenate([held[batch][part] for batch in of.train]) for part in (2, 1))
+    assert (cifar.name, cifar.classes, cifar.inputs, cifar.channels, cifar.side) == (name, of.classes, 3072, 3, 32)
+    assert (cifar.y_train.tolist(), cifar.y_test.tolist()) == (y.tolist(), held[of.test][1].tolist())
+    np.testing.assert_allclose(cifar.x_train * 255, x, rtol=1e-6)
+    np.testing.assert_allclose(cifar.x_test * 255, held[of.test][2], rtol=1e-6)
+    assert cifar.title == f"{of.title}, first {len(x)} images"
+
+
+def test_cifar_is_read_from_a_folder_of_any_whole_number_of_records(tiny_cifar):
+    name, _, held = tiny_cifar
+    check_cifar(load_data(name), name, held)
+
+
+def test_cifar_is_read_out_of_its_archive_and_nothing_is_unpacked(tiny_cifar, tmp_path, monkeypatch):
+    name, folder, held = tiny_cifar
+    archive = tmp_path / "cache" / "archive.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as members:
+        members.add(folder, folder.name)
+    asked = []
+
+    def retrieve(url, known_hash, *_, **__):
+        asked.append((url.rsplit("/", 1)[1], known_hash))
+        return str(archive)
+
+    from_folder = load_data(name).checksum
+    monkeypatch.setattr("pooch.retrieve", retrieve)
+    monkeypatch.delenv("ROBUSTNB_DATA")
+    cifar = load_data(name)
+    check_cifar(cifar, name, held)
+    assert cifar.checksum == from_folder
+    published = {"cifar10": "c32a1d4ab5d03f1284b67883e8d87530", "cifar100": "03b5dce01913d631647c71ecec9e9cb8"}
+    assert asked == [(f"{name.replace('cifar', 'cifar-')}-binary.tar.gz", f"md5:{published[name]}")]
+    assert list(archive.parent.iterdir()) == [archive]
+
+
+def damaged(held, of, kind):
+    raw = held[of.test][0]
+    size = of.labels + 3072
+    if kind == "cut inside a record":
+        return raw[: size + 100], rf"must hold whole records of {size:,} bytes, at least one, not {size + 100:,} bytes\.$"
+    if kind == "empty":
+        return b"", rf"must hold whole records of {size:,} bytes, at least one, not 0 bytes\.$"
+    changed = bytearray(raw)
+    changed[size + of.labels - 1] = of.classes
+    return bytes(changed), rf"must hold classes from 0 to {of.classes - 1}, not {of.classes}\.$"
+
+
+@pytest.mark.parametrize("kind", ["cut inside a record", "empty", "a class too high"])
+def test_a_damaged_batch_is_named_in_a_sentence(tiny_cifar, kind):
+    name, folder, held = tiny_cifar
+    of = data._CIFAR[name]
+    raw, sentence = damaged(held, of, kind)
+    (folder / of.test).write_bytes(raw)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(folder / of.test))} {sentence}"):
+        load_data(name)
+
+
+def test_a_missing_batch_is_named_and_not_downloaded(tiny_cifar):
+    name, folder, _ = tiny_cifar
+    (folder / data._CIFAR[name].test).unlink()
+    with pytest.raises(ValueError, match=rf"ROBUSTNB_DATA [^\n]*{re.escape(str(folder / data._CIFAR[name].test))} is missing\.$"):
+        load_data(name)
+
+
+@pytest.mark.parametrize("kind", ["half a download", "a wrong file"])
+def test_of_a_download_that_is_not_the_archive_nothing_is_kept(kind, tmp_path, monkeypatch):
+    whole = gzip.compress(b"an archive" * 1000)
+    sent = whole[: len(whole) // 2] if kind == "half a download" else b"<html>Not found</html>"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(data, "_CIFAR_URL", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setitem(data._CIFAR, "cifar10", data._CIFAR["cifar10"]._replace(md5=hashlib.md5(whole).hexdigest()))
+        monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path / "cache")
+        monkeypatch.delenv("ROBUSTNB_DATA", raising=False)
+        with pytest.raises(ValueError, match="hash of downloaded file"):
+            load_data("cifar10")
+        server.shutdown()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("tiny_cifar", ["cifar10"], indirect=True)
+def test_the_sample_is_the_first_records_of_each_batch_wherever_it_is_cut_from(tiny_cifar, monkeypatch):
+    _, folder, held = tiny_cifar
+    sizes = (2, 1, 1, 3, 1, 2)
+    monkeypatch.setattr(data, "_SAMPLE", sizes)
+    from_whole = load_data("cifar10_sample")
+    cut = {batch: tuple(part[:n] for part in parts[1:]) for (batch, parts), n in zip(held.items(), sizes, strict=True)}
+    train, test = list(cut.values())[:-1], list(cut.values())[-1]
+    assert from_whole.y_train.tolist() == np.concatenate([labels for labels, _ in train]).tolist()
+    np.testing.assert_allclose(from_whole.x_train * 255, np.concatenate([pixels for _, pixels in train]), rtol=1e-6)
+    assert from_whole.y_test.tolist() == test[0].tolist()
+    assert (from_whole.name, from_whole.title) == ("cifar10_sample", "CIFAR-10, first 8 images")
+    for (batch, (raw, _, _)), n in zip(held.items(), sizes, strict=True):
+        (folder / batch).write_bytes(raw[: n * 3073])
+    assert load_data("cifar10_sample").checksum == from_whole.checksum
+    (folder / "data_batch_4.bin").write_bytes(held["data_batch_4.bin"][0][: 2 * 3073])
+    with pytest.raises(ValueError, match=r"^data_batch_4.bin must hold at least 3 records for the sample of CIFAR-10, not fewer\.$"):
+        load_data("cifar10_sample")
+
+
+def test_the_sample_of_cifar_10_is_labelled_as_what_it_is():
+    if not os.path.isdir(os.path.join(os.environ.get("ROBUSTNB_DATA", ""), "cifar-10-sample")):
+        pytest.skip("ROBUSTNB_DATA names no folder with CIFAR-10's sample in it")
+    sample = load_data("cifar10_sample")
+    assert sample.title == "CIFAR-10, first 6,068 images"
+    assert (sample.x_train.shape, sample.x_test.shape) == ((6068, 3072), (1017, 3072))
+    # The first images of CIFAR-10: a frog, a truck, a truck, a deer; of its test set: a cat, a ship, a ship, an airplane.
+    assert (sample.y_train[:4].tolist(), sample.y_test[:4].tolist()) == ([6, 9, 9, 4], [3, 8, 8, 0])
+    # CIFAR-10's mean colour, as everyone normalizes by it.
+    mean = sample.x_train.reshape(-1, 3, 1024).mean((0, 2))
+    assert mean.tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.01)

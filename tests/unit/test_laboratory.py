@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from robustnb import fully_connected, load_data, train
-from robustnb.sweep import load_atlas
+from robustnb.atlas import load_atlas
 from robustnb.widgets import Laboratory
 
 SETTING = {"init": 0, "c": 1.5, "width": 8, "depth": 2, "lr": 0.05, "epochs": 1, "seed": 0}
@@ -21,14 +21,19 @@ def lab():
 
 def test_the_view_gets_means_and_standard_errors_of_the_atlas(lab):
     view, atlas = lab.view, load_atlas("digits")
+    atlas = atlas[atlas.width <= 256]
     table, names = view.table, [series["name"] for series in view.series]
     assert len(table["n"]) == len(atlas[["init", "width", "depth"]].drop_duplicates())
     row = next(i for i, n in enumerate(table["n"]) if (names[table["init"][i]], table["depth"][i], table["width"][i]) == ("lecun", 6, 32))
     measured = atlas[(atlas.init == "lecun") & (atlas.depth == 6) & (atlas.width == 32)]
-    assert table["n"][row] == len(measured) == 8
-    assert table["stability"][row] == pytest.approx(measured.stability.mean(), rel=1e-4)
-    assert table["stability_error"][row] == pytest.approx(measured.stability.std() / 8**0.5, rel=1e-4)
+    each = measured.groupby("init_seed").stability.mean()
+    assert table["n"][row] == len(each) == 8
+    assert table["stability"][row] == pytest.approx(each.mean(), rel=1e-4)
+    assert table["stability_error"][row] == pytest.approx(each.std() / 8**0.5, rel=1e-4)
+    assert table["lr"][row] == measured.lr.iloc[0]
     assert table["test_accuracy"][row] == pytest.approx(measured.test_accuracy.mean(), rel=1e-4)
+    shares = atlas.groupby(["init", "width", "depth", "init_seed"]).untrained.mean()
+    assert sum(table["untrained"]) == (shares > 0.5).sum() > table["untrained"][row] == 0
 
 
 def test_a_run_adds_its_point_and_repeats_the_atlas(lab):
@@ -36,9 +41,21 @@ def test_a_run_adds_its_point_and_repeats_the_atlas(lab):
     assert lab.view.error == ""
     (point,) = lab.view.runs
     atlas = load_atlas("digits")
-    (expected,) = atlas[(atlas.init == "he") & (atlas.depth == 2) & (atlas.width == 8) & (atlas.init_seed == 0)].stability
+    (expected,) = atlas[
+        (atlas.init == "he") & (atlas.depth == 2) & (atlas.width == 8) & (atlas.init_seed == 0) & (atlas.batch_seed == 0)
+    ].stability
     assert point["stability"] == pytest.approx(expected, rel=0.02)
     assert lab.view.progress["message"].startswith("Done: P/ε = ")
+
+
+def test_a_run_that_learned_nothing_says_so(lab):
+    lab.train([SETTING | {"init": 3, "depth": 4}]).join()
+    (point,) = lab.view.runs
+    assert point["untrained"]
+    assert "Untrained: its loss is still that of the output 0" in lab.view.progress["message"]
+    lab.train([SETTING | {"epochs": 20}]).join()
+    assert not lab.view.runs[-1]["untrained"]
+    assert "ntrained" not in lab.view.progress["message"]
 
 
 def test_a_second_run_ends_the_first_and_only_one_trains_at_a_time(lab):

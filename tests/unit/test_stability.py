@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from plain import INITS, as_module
 from torch import nn
 
-from robustnb import fully_connected, lazy_ratio, perturbation_stability, uniform_in_ball
+from robustnb import FCN, fully_connected, lazy_ratio, perturbation_stability, stability_by_gram, uniform_in_ball
 from robustnb.stability import (
+    _perturbations,
     attack,
     cross_entropy,
     error_under_attack,
@@ -290,3 +291,36 @@ def test_probabilistic_robustness_agrees_with_a_count_of_kept_labels(trained, di
     # Two independent counts of 200 for each of 100 inputs: within 4 standard errors of their difference.
     assert ((measured - kept.mean(dim=1)).abs() < 4 * error).all()
     assert ((kept.mean(dim=1) > 0.3) & (kept.mean(dim=1) < 0.95)).all()
+
+
+# The average over δ done exactly
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 10])
+def test_stability_by_gram_is_what_many_perturbations_average_to(outputs):
+    network = fully_connected("he", inputs=20, width=12, depth=3, outputs=outputs, seeds=(0, 1), dtype=torch.float64, device="cpu")
+    x = torch.rand(30, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    exact = stability_by_gram(network, x)
+    draws = torch.stack([network.jvp(x, _perturbations(30, 20, seed))[1].norm(dim=-1).mean(dim=-1) for seed in range(2000)])
+    error = draws.std(dim=0) / math.sqrt(len(draws))
+    # Two members, 5.5 standard errors: fails by chance with probability below 1e-7.
+    assert ((draws.mean(dim=0) - exact.value).abs() < 5.5 * error).all()
+    # One δ an input adds to the error that the choice of the inputs leaves; with one output nothing is drawn.
+    one = perturbation_stability(network, x)
+    if outputs == 1:
+        torch.testing.assert_close(exact.value, one.value, rtol=1e-7, atol=0)
+        torch.testing.assert_close(exact.standard_error, one.standard_error, rtol=1e-7, atol=0)
+    else:
+        assert (exact.standard_error < one.standard_error).all()
+
+
+def test_large_networks_are_measured_in_parts_and_measure_the_same(monkeypatch):
+    network = fully_connected("he", inputs=6, width=8, depth=3, outputs=4, seeds=(0, 1), device="cpu")
+    moved = network.with_weights([weight + 0.1 for weight in network.weights])
+    x = torch.rand(200, 6)
+    whole = perturbation_stability(network, x), stability_by_gram(network, x), lazy_ratio(moved, network)
+    monkeypatch.setattr(FCN, "block", 7)
+    monkeypatch.setattr("robustnb.stability.PART", 50)
+    parts = perturbation_stability(network, x), stability_by_gram(network, x), lazy_ratio(moved, network)
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)

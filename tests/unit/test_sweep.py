@@ -1,15 +1,26 @@
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
+from multiprocessing import get_context
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import robustnb.sweep
-from robustnb import fully_connected, load_data, train
-from robustnb.sweep import KEY, MEASURED, Setting, code_version, load_atlas, load_card, sweep
+from robustnb import fully_connected, load_data, stepped_lr, train
+from robustnb.convnets import convolutional
+from robustnb.settings import KEY, Setting, grid
+from robustnb.sweep import COLUMNS, HOW, MEASURED, code_version, main, sweep
 
-SETTINGS = tuple(Setting(init=init, width=4, depth=2, lr=0.05, epochs=1) for init in ("he", "m^-1.5"))
+TWO = grid(init=["he", "m^-1.5"], width=4, depth=2, lr=0.05, epochs=1, init_seeds=(0, 1))
 
 
 @pytest.fixture
@@ -25,82 +36,321 @@ def trainings(monkeypatch):
     return started
 
 
+def measured(table):
+    """What was trained and found, in an order that does not depend on how."""
+    return table.sort_values([*KEY], ignore_index=True)[[*KEY, *MEASURED]]
+
+
+def assert_same(one, other):
+    # A file keeps six digits.
+    pd.testing.assert_frame_equal(measured(one), measured(other), check_dtype=False, rtol=1e-5)
+
+
 def test_a_sweep_has_a_row_for_each_setting_and_seed_with_the_documented_columns():
-    table = sweep(SETTINGS, seeds=(0, 1), device="cpu")
-    assert set(table.columns) == {*KEY, *MEASURED, "device", "code_version", "seconds"}
+    table = sweep(TWO, device="cpu")
+    assert list(table.columns) == COLUMNS == [*KEY, *MEASURED, *HOW]
     assert table[["dataset", "model", "init", "init_seed"]].values.tolist() == [
         ["digits", "fcn", init, seed] for init in ("he", "m^-1.5") for seed in (0, 1)
     ]
-    assert (table[["width", "depth", "epochs", "batch_size", "batch_seed"]] == [4, 2, 1, 64, 0]).all(axis=None)
-    assert (table[["loss", "lr"]] == ["cross_entropy", 0.05]).all(axis=None)
+    assert (table[["width", "depth", "epoch", "batch_size", "batch_seed"]] == [4, 2, 1, 64, 0]).all(axis=None)
+    assert (table[["loss", "lr", "decay", "normalize"]] == ["cross_entropy", 0.05, 1, "pixels"]).all(axis=None)
     assert not table.diverged.any()
     assert (table.seconds > 0).all()
     assert table.device.str.startswith("cpu (").all()
     assert set(table.code_version) == {code_version()}
+    assert table.date.str.fullmatch(r"20\d\d-\d\d-\d\d").all()
 
 
-@pytest.mark.parametrize("changes", [{}, {"loss": "squared", "batch_size": 500, "batch_seed": 3, "epochs": 2}])
-def test_rows_hold_what_train_measures(tmp_path, changes):
+@pytest.mark.parametrize(("model", "depth"), [("cnn", 3), ("resnet", 8), ("scaled_resnet", 8)])
+def test_convolutional_networks_are_measured_as_train_measures_them(model, depth):
+    network = convolutional("he", model=model, channels=1, side=8, width=2, depth=depth, outputs=10, seeds=(0, 1), device="cpu")
+    expected = train(network, load_data("digits"), epochs=1, lr=0.05).final[list(MEASURED)]
+    table = sweep(grid(init="he", model=model, width=2, depth=depth, lr=0.05, epochs=1, init_seeds=(0, 1)), device="cpu")
+    assert set(table.model) == {model}
+    pd.testing.assert_frame_equal(table[list(MEASURED)], expected, check_dtype=False, rtol=1e-5)
+
+
+def test_a_convolutional_network_too_large_for_the_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(robustnb.sweep, "free_bytes", lambda _: 2**20)
+    with pytest.raises(MemoryError, match=r"model='cnn'.* needs [\d.]+ GiB for one network, of which 0\.0 GiB are free\.$"):
+        sweep(grid(init="he", model="cnn", width=64, depth=8, lr=0.05, epochs=1), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "lr"),
+    [({}, 0.05), ({"loss": "squared", "batch_size": 500, "batch_seed": 3, "epochs": 2, "decay": 0.5}, stepped_lr(0.05, 0.5))],
+)
+def test_rows_hold_what_train_measures(tmp_path, changes, lr):
     training = {"epochs": 1, "lr": 0.05, "loss": "cross_entropy", "batch_size": 64, "batch_seed": 0} | changes
     network = fully_connected("he", inputs=64, width=4, depth=3, outputs=10, seeds=(0, 1))
-    expected = train(network, load_data("digits"), **training).final[list(MEASURED)]
-    table = sweep([Setting("he", width=4, depth=3, **training)], seeds=(0, 1), out=tmp_path / "table.csv", device="cpu")
-    for measured in (table, pd.read_csv(tmp_path / "table.csv")):
-        # The file keeps six digits.
-        pd.testing.assert_frame_equal(measured[list(MEASURED)], expected, check_dtype=False, rtol=1e-5)
+    settings = {name: value for name, value in training.items() if name != "decay"} | {"lr": lr}
+    expected = train(network, load_data("digits"), **settings).final[list(MEASURED)]
+    table = sweep(grid(init="he", width=4, depth=3, init_seeds=(0, 1), **training), out=tmp_path / "table.csv", device="cpu")
+    for found in (table, pd.read_csv(tmp_path / "table.csv")):
+        pd.testing.assert_frame_equal(found[list(MEASURED)], expected, check_dtype=False, rtol=1e-5)
+
+
+def test_the_rate_of_a_sweep_falls_every_ten_epochs_by_decay(monkeypatch):
+    rates = []
+    monkeypatch.setattr(
+        robustnb.sweep, "train", lambda *a, lr, **k: rates.append([lr(e) for e in (1, 10, 11, 21)]) or train(*a, lr=lr, **k)
+    )
+    sweep(grid(init="he", width=4, depth=2, lr=0.001, decay=[1, 0.8], epochs=0), device="cpu")
+    assert rates == [[1e-3] * 4, pytest.approx([1e-3, 1e-3, 8e-4, 6.4e-4])]
+
+
+def test_rows_in_time_are_those_of_one_training(tmp_path):
+    """`every` gives a row before training, each so many epochs, and at the end; the last is that of a sweep without it."""
+    same = {"init": "he", "width": 4, "depth": 2, "lr": 0.05, "epochs": 5, "init_seeds": (0, 1)}
+    out = tmp_path / "table.csv"
+    history = sweep(grid(every=2, **same), out=out, device="cpu")
+    assert history[["init_seed", "epoch"]].values.tolist() == [[seed, epoch] for epoch in (0, 2, 4, 5) for seed in (0, 1)]
+    network = fully_connected("he", inputs=64, width=4, depth=2, outputs=10, seeds=(0, 1))
+    whole = train(network, load_data("digits"), epochs=5, lr=0.05).history
+    expected = whole[whole.epoch.isin((0, 2, 4, 5))].reset_index(drop=True)
+    pd.testing.assert_frame_equal(history[[*MEASURED]], expected[[*MEASURED]], check_dtype=False, rtol=1e-5)
+    assert len(sweep(grid(**same), out=out, device="cpu")) == len(history)  # there already
+
+
+def test_a_grid_is_every_combination_the_first_list_slowest():
+    settings = grid(init=["he", "ntk"], width=[4, 8], depth=2, lr=0.1, epochs=1, init_seeds=(0, 1))
+    assert [(s.init, s.width) for s in settings] == [("he", 4), ("he", 8), ("ntk", 4), ("ntk", 8)]
+    assert {(s.depth, s.lr, s.init_seeds) for s in settings} == {(2, 0.1, (0, 1))}
+    # As they come out of a table.
+    assert grid(init="he", width=np.int64(4), depth=2, lr=np.float64(0.1), epochs=1) == grid(init="he", width=4, depth=2, lr=0.1, epochs=1)
 
 
 def test_a_finished_sweep_trains_nothing_again(tmp_path, monkeypatch):
     out = tmp_path / "table.csv"
-    table = sweep(SETTINGS, seeds=(0, 1), out=out, device="cpu")
+    table = sweep(TWO, out=out, device="cpu")
     content = out.read_bytes()
     monkeypatch.setattr(robustnb.sweep, "train", lambda *_, **__: pytest.fail("trained again"))
-    again = sweep(SETTINGS, seeds=(0, 1), out=out, device="cpu")
-    pd.testing.assert_frame_equal(again, table, check_dtype=False, rtol=1e-5)
+    assert_same(sweep(TWO, out=out, device="cpu"), table)
     assert out.read_bytes() == content
+
+
+def test_a_network_that_is_asked_for_twice_is_trained_once(trainings):
+    one = grid(init="he", width=4, depth=2, lr=0.05, epochs=1, init_seeds=(0, 1))
+    assert len(sweep([*one, *one, *grid(init="he", width=4, depth=2, lr=0.05, epochs=1, init_seeds=(1, 2))], device="cpu")) == 3
+    assert trainings == [(0, 1), (2,)]
 
 
 def test_a_sweep_trains_only_what_its_file_lacks(tmp_path, trainings):
     out = tmp_path / "table.csv"
-    whole = sweep(SETTINGS, seeds=(0, 1), device="cpu")
-    sweep(SETTINGS[:1], seeds=(1,), out=out, device="cpu")
+    whole = sweep(TWO, device="cpu")
+    sweep(grid(init="he", width=4, depth=2, lr=0.05, epochs=1, init_seeds=(1,)), out=out, device="cpu")
     trainings.clear()
-    table = sweep(SETTINGS, seeds=(0, 1), out=out, device="cpu")
+    table = sweep(TWO, out=out, device="cpu")
     assert trainings == [(0,), (0, 1)]
-    columns = [*KEY, *MEASURED]
-    in_order = [frame.sort_values(["init", "init_seed"], ignore_index=True)[columns] for frame in (table, whole)]
-    pd.testing.assert_frame_equal(*in_order, check_dtype=False, rtol=1e-5)
+    assert_same(table, whole)
 
 
 @pytest.mark.parametrize(
-    "change", [{"lr": 1 / 30}, {"lr": 1e-7}, {"epochs": 0}, {"loss": "squared"}, {"init": "m^-0.75"}, {"batch_seed": 1}]
+    "change",
+    [
+        *({"lr": 1 / 30}, {"lr": 1e-7}, {"epochs": 0}, {"loss": "squared"}, {"init": "m^-0.75"}, {"batch_seed": 1}),
+        *({"decay": 0.8}, {"decay": 1 / 3}, {"normalize": "unit"}),
+    ],
 )
 def test_any_setting_is_found_again_in_its_file_and_taken_for_no_other(tmp_path, trainings, change):
     out = tmp_path / "table.csv"
     settings = {"init": "he", "width": 4, "depth": 2, "lr": 0.05, "epochs": 1}
     for _ in range(2):
-        table = sweep([Setting(**settings), Setting(**(settings | change))], seeds=(0,), out=out, device="cpu")
+        table = sweep([Setting(**settings), Setting(**(settings | change))], out=out, device="cpu")
     assert trainings == [(0,), (0,)]
     assert len(table) == 2
 
 
-def test_the_file_is_a_whole_table_whenever_a_sweep_is_cut_short(tmp_path, monkeypatch):
+def test_networks_that_all_diverged_are_reported_and_not_trained_again(tmp_path, trainings):
     out = tmp_path / "table.csv"
-    held = []
+    for _ in range(2):
+        table = sweep(grid(init="he", width=8, depth=4, lr=1e4, epochs=3, init_seeds=(0, 1)), out=out, device="cpu")
+    assert table.diverged.all()
+    assert table.stability.isna().all()
+    assert (table.epoch == 3).all()
+    assert trainings == [(0, 1)]
 
-    def cut_short(network, *arguments, **settings):
-        held.append(len(pd.read_csv(out)) if out.exists() else 0)
-        if len(held) == 3:
-            raise KeyboardInterrupt
-        return train(network, *arguments, **settings)
 
-    monkeypatch.setattr(robustnb.sweep, "train", cut_short)
-    three = (*SETTINGS, Setting(init="ntk", width=4, depth=2, lr=0.02, epochs=1))
-    with pytest.raises(KeyboardInterrupt):
-        sweep(three, seeds=(0, 1), out=out, device="cpu")
-    assert held == [0, 2, 4]
-    assert pd.read_csv(out)[["init", "init_seed"]].values.tolist() == [["he", 0], ["he", 1], ["m^-1.5", 0], ["m^-1.5", 1]]
-    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+def test_own_data_are_trained_on_under_their_name():
+    mine = replace(load_data("digits"), name="mine", x_train=load_data("digits").x_train[:100], y_train=load_data("digits").y_train[:100])
+    setting = {"init": "he", "width": 4, "depth": 2, "lr": 0.05, "epochs": 1}
+    table = sweep([Setting(dataset="mine", **setting)], mine, device="cpu")
+    assert table.dataset.tolist() == ["mine"]
+    assert table.train_loss[0] != pytest.approx(sweep([Setting(**setting)], device="cpu").train_loss[0])
+    with pytest.raises(ValueError, match=r"^dataset must be one of 'mine', not 'digits'\.$"):
+        sweep([Setting(**setting)], mine, device="cpu")
+
+
+def test_a_slice_begins_nothing_after_its_minutes_and_the_next_goes_on(tmp_path, trainings):
+    out = tmp_path / "table.csv"
+    assert sweep(TWO, out=out, minutes=0, device="cpu").empty
+    assert trainings == []
+    table = sweep(TWO, out=out, minutes=10, device="cpu")
+    assert len(table) == 4
+
+
+def test_an_executor_is_asked_for_each_setting_and_gives_the_same_table(tmp_path):
+    whole = sweep(TWO, device="cpu")
+    with ThreadPoolExecutor(2) as executor:
+        assert_same(sweep(TWO, executor=executor, device="cpu"), whole)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        assert_same(sweep(TWO, executor=executor, out=tmp_path / "table.csv", device="cpu"), whole)
+    assert_same(pd.read_csv(tmp_path / "table.csv"), whole)
+
+
+def test_a_slice_on_an_executor_takes_back_what_has_not_begun(trainings):
+    class AtOnce(Executor):
+        """Runs the first task when it is given, and leaves the others waiting."""
+
+        def __init__(self):
+            self.futures = []
+
+        def submit(self, task, *arguments):
+            future = Future()
+            self.futures.append(future)
+            if len(self.futures) == 1:
+                future.set_result(task(*arguments))
+            return future
+
+    executor = AtOnce()
+    table = sweep(TWO, executor=executor, minutes=0, device="cpu")
+    assert trainings == [(0, 1)]
+    assert len(table) == 2
+    assert [future.cancelled() for future in executor.futures] == [False, True]
+
+
+def test_what_an_executor_finished_before_a_failure_is_kept(tmp_path):
+    out = tmp_path / "table.csv"
+
+    class Breaks(Executor):
+        def submit(self, task, setting, *arguments):
+            future = Future()
+            if setting.init == "he":
+                future.set_result(task(setting, *arguments))
+            else:
+                future.set_exception(RuntimeError("the worker is gone"))
+            return future
+
+    with pytest.raises(RuntimeError, match="the worker is gone"):
+        sweep(TWO, executor=Breaks(), out=out, device="cpu")
+    assert pd.read_csv(out).init.tolist() == ["he", "he"]
+    assert len(sweep(TWO, out=out, device="cpu")) == 4
+
+
+# A sweep in a process of its own: its file's name is the argument. It says when it is ready to train.
+SCRIPT = """
+import sys
+from pathlib import Path
+from robustnb.settings import grid
+from robustnb.sweep import sweep
+settings = grid(init=["he", "lecun"], width=[4, 8, 16], depth=[2, 3], lr=0.05, epochs=5, init_seeds=(0, 1))
+print("ready", flush=True)
+sweep(settings, out=Path(sys.argv[1]), device="cpu")
+"""
+ALL = grid(init=["he", "lecun"], width=[4, 8, 16], depth=[2, 3], lr=0.05, epochs=5, init_seeds=(0, 1))
+
+
+def start(out):
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(out)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_sweep_killed_at_any_moment_goes_on_where_it_was(tmp_path, trainings):
+    out, before = tmp_path / "table.csv", 0
+    for wait in (0.1, 0.25, 0.4):
+        process = start(out)
+        time.sleep(wait)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        now = len(pd.read_csv(out)) if out.exists() else 0
+        assert now >= before
+        assert now % 2 == 0  # whole settings
+        before = now
+    table = sweep(ALL, out=out, device="cpu")
+    assert len(trainings) == (24 - before) // 2
+    assert len(table) == 24
+    assert_same(table, sweep(ALL, device="cpu"))
+
+
+def test_two_processes_share_a_file(tmp_path):
+    out = tmp_path / "table.csv"
+    processes = [start(out) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    table = pd.read_csv(out)
+    assert not table.duplicated([*KEY]).any()
+    assert_same(table, sweep(ALL, device="cpu"))
+
+
+def test_a_cluster_that_loses_a_worker_still_finishes(tmp_path):
+    """A real Dask cluster of two processes; one is killed while it trains."""
+    from distributed import Client, LocalCluster
+
+    slow = grid(init=["he", "lecun"], width=[64, 96], depth=[4, 6], lr=0.05, epochs=20, init_seeds=(0,))
+    out = tmp_path / "table.csv"
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path)) as cluster,
+        Client(cluster) as client,
+    ):
+        pids = list(client.run(os.getpid).values())
+        killed = []
+
+        class Watched(Executor):
+            """The cluster's executor, of which a worker dies when the first result is there."""
+
+            def submit(self, *task):
+                future = inner.submit(*task)
+                future.add_done_callback(lambda _: killed or killed.append(os.kill(pids[0], signal.SIGKILL)))
+                return future
+
+        inner = client.get_executor()
+        table = sweep(slow, executor=Watched(), out=out, device="cpu")
+    assert killed
+    assert len(table) == len(pd.read_csv(out)) == len(slow)
+    assert not table.duplicated([*KEY]).any()
+    assert_same(table, sweep(slow, device="cpu"))
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
+    """A limit on the size of files stands for the disk."""
+    out = tmp_path / "table.csv"
+    sweep(TWO[:1], out=out, device="cpu")
+    content = out.read_bytes()
+    script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({len(content) + 10},) * 2)\n" + SCRIPT
+    process = subprocess.run([sys.executable, "-c", script, str(out)], capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    last = process.stderr.strip().splitlines()[-1]
+    assert last.endswith(f"{out} could not be written: the disk is full. What it held before is still there.")
+    assert out.read_bytes() == content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.csv.lock"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "cannot be read as one (No columns to parse from file)."),
+        ('a,b\n1,"2\n', "cannot be read as one ("),
+        ("dataset,init\ndigits,he\n", "differs in its columns ("),
+        (",".join(["surprise", *COLUMNS]) + "\n", "differs in its columns (surprise)."),
+    ],
+)
+def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path, trainings, content, says):
+    out = tmp_path / "table.csv"
+    out.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(says)) as refusal:
+        sweep(TWO, out=out, device="cpu")
+    assert str(refusal.value).startswith("out must be a results file")
+    assert str(out) in str(refusal.value)
+    assert out.read_text() == content
+    assert trainings == []
+
+
+def test_a_network_too_large_for_the_machine_is_refused_before_any_training(monkeypatch, trainings):
+    monkeypatch.setattr(robustnb.sweep, "free_bytes", lambda _: 2**20)
+    settings = grid(init="he", width=[4, 4096], depth=3, lr=0.05, epochs=1)
+    with pytest.raises(MemoryError, match=r"width=4096.* needs 0\.1 GiB for one network, of which 0\.0 GiB are free\.$"):
+        sweep(settings, device="cpu")
+    assert trainings == []
 
 
 @pytest.fixture
@@ -126,29 +376,51 @@ def test_code_version_without_git_is_the_package_version(elsewhere, monkeypatch)
     assert code_version() == version("robustnb")
 
 
-@pytest.mark.parametrize("load", [load_atlas, load_card])
-def test_an_unknown_atlas_name_is_refused_in_a_sentence(load):
-    with pytest.raises(ValueError, match=r"^name must be one of ('\w+', )*'digits'(, '\w+')*, not 'no-such-table'\.$"):
-        load("no-such-table")
+# The command.
+def run(*arguments):
+    command = [sys.executable, "-m", "robustnb.sweep", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_an_atlas_is_read_from_its_folder(tmp_path, monkeypatch):
-    table = sweep(SETTINGS, seeds=(0,), out=tmp_path / "digits.csv", device="cpu")
-    monkeypatch.setattr(robustnb.sweep, "atlas_folder", lambda: tmp_path)
-    pd.testing.assert_frame_equal(load_atlas("digits"), table, check_dtype=False, rtol=1e-5)
-
-
-def test_the_command_writes_a_table_and_its_card(tmp_path, monkeypatch, capsys):
-    named = robustnb.sweep.Sweep("Two settings.", SETTINGS, (0, 1))
-    monkeypatch.setitem(robustnb.sweep.SWEEPS, "digits", lambda: named)
-    robustnb.sweep.main(["digits", "--out", str(tmp_path / "digits.csv"), "--device", "cpu"])
-    monkeypatch.setattr(robustnb.sweep, "atlas_folder", lambda: Path(tmp_path))
-    card = load_card("digits")
-    assert len(load_atlas("digits")) == card["rows"] == 4
-    assert card["about"] == "Two settings."
-    assert card["command"] == "python -m robustnb.sweep digits --out digits.csv"
+def test_the_command_measures_in_slices_and_writes_a_card(tmp_path):
+    out = tmp_path / "rates.csv"
+    first = run("digits_rates", "--scale", "quick", "--out", out, "--workers", 2, "--minutes", 0.0001)
+    assert first.returncode == 0, first.stderr
+    held = len(pd.read_csv(out))
+    assert 0 < held < 14
+    card = json.loads(out.with_suffix(".json").read_text())
+    assert (card["rows"], card["networks_missing"]) == (held, 14 - held)
+    second = run("digits_rates", "--scale", "quick", "--out", out)
+    assert "14 rows" in second.stderr
+    assert "0 networks still missing" in second.stderr
+    card = json.loads(out.with_suffix(".json").read_text())
+    assert (card["rows"], card["networks_missing"]) == (14, 0)
+    assert card["command"] == "python -m robustnb.sweep digits_rates --scale quick --out rates.csv"
     assert card["data_checksum"] == {"digits": load_data("digits").checksum}
-    assert card["init_seeds"] == [0, 1]
     assert card["code_version"] == code_version()
-    assert "4 rows" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.csv", "digits.json"]
+    assert "1 threads" in card["device"]
+
+
+def test_the_command_lists_the_sweeps_with_their_cost(capsys):
+    main(["--list"])
+    assert re.search(r"^mnist +full +\d+ networks +\d+\.\d\d core hours", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["no-such-sweep", "--out", "x.csv"], "name must be one of 'digits', "),
+        (["digits", "--scale", "huge", "--out", "x.csv"], "scale must be one of 'quick', 'full', not 'huge'."),
+        (["digits"], "NAME and --out must be given, or --list."),
+        (["digits_rates", "--scale", "quick", "--out", "no-such-folder/x.csv"], "out must lie in a folder that is there"),
+        (["digits_rates", "--scale", "quick", "--out", "x.csv", "--device", "warp"], "device must be"),
+        (["digits_rates", "--scale", "quick", "--out", "x.csv", "--minutes", "-1"], "minutes must be"),
+        (["digits_rates", "--scale", "quick", "--out", "x.csv", "--workers", "-1"], "workers must be"),
+    ],
+)
+def test_the_command_refuses_in_a_sentence(tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as refusal:
+        main(arguments)
+    assert str(refusal.value).startswith(f"python -m robustnb.sweep: {says}")
+    assert not list(tmp_path.iterdir())

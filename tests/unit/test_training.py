@@ -1,5 +1,11 @@
+import json
+import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
+from pathlib import Path
 from threading import Event
 
 import pandas as pd
@@ -8,7 +14,17 @@ import torch
 from plain import INITS, as_module, few_digits
 from torch import nn
 
-from robustnb import fully_connected, lazy_ratio, paper_lr, perturbation_stability, train
+from robustnb import (
+    fully_connected,
+    gradient_descent,
+    is_untrained,
+    lazy_ratio,
+    load_data,
+    paper_lr,
+    perturbation_stability,
+    train,
+    two_classes,
+)
 from robustnb.stability import cross_entropy
 
 COLUMNS = {
@@ -22,6 +38,7 @@ COLUMNS = {
     "stability",
     "stability_error",
     "lazy_ratio",
+    "untrained",
     "diverged",
     "seconds",
 }
@@ -193,6 +210,20 @@ def test_a_function_gives_the_rate_of_each_epoch(digits):
     assert first.final.lazy_ratio.tolist() == kappa.loc[1].tolist()
 
 
+# Memory
+
+
+def test_a_runs_memory_is_twice_the_parameters_the_data_and_one_batch_and_does_not_grow():
+    script = Path(__file__).parents[2] / "benchmarks" / "memory.py"
+    # One arena: else how threads share freed memory decides what the process holds.
+    quiet = os.environ | {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, str(script), "256", "3", "8"], capture_output=True, text=True, check=True, env=quiet)
+    measured = json.loads(done.stdout)
+    assert measured["peak"] < 1.3 * measured["budget"]
+    first, *_, last = measured["after_each_epoch"][1:]
+    assert last - first < 0.1 * measured["budget"]
+
+
 # Stopping
 
 
@@ -277,3 +308,67 @@ def test_a_network_with_one_output_can_be_trained(digits):
     run = train(small(outputs=1), data, epochs=3, lr=0.02, loss="squared")
     losses = run.history.pivot_table(index="epoch", columns="init_seed", values="train_loss")
     assert (losses.diff().dropna() < 0).all(axis=None)
+
+
+# Gradient descent, step by step
+
+TASK = two_classes(load_data("digits", normalize="unit"), 3, 8, n=30)
+
+
+def one_output(init="he", **changes):
+    return small(init, outputs=1, dtype=torch.float64, device="cpu", **changes)
+
+
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_gradient_descent_is_the_plain_loop(batch_size):
+    network = one_output()
+    *_, last = gradient_descent(network, TASK.x, TASK.y, lr=0.3, steps=10, batch_size=batch_size, batch_seed=2)
+    for member in range(3):
+        module, generator = as_module(network, member), torch.Generator().manual_seed(2)
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.3)
+        batches = []
+        for _ in range(10):
+            if not batches:
+                order = torch.arange(30) if batch_size is None else torch.randperm(30, generator=generator)
+                batches = list(order.split(batch_size or 30))
+            batch = batches.pop(0)
+            optimizer.zero_grad()
+            (0.5 * nn.functional.mse_loss(module(TASK.x[batch]), TASK.y[batch])).backward()
+            optimizer.step()
+        plain = torch.cat([parameter.T.flatten() for parameter in module.parameters()])
+        torch.testing.assert_close(flat([weight[member] for weight in last.network.weights]), plain.detach(), rtol=1e-10, atol=1e-12)
+
+
+def test_gradient_descent_yields_the_state_before_each_step_and_the_last():
+    network = one_output()
+    states = list(gradient_descent(network, TASK.x, TASK.y, lr=0.3, steps=5))
+    assert len(states) == 6
+    torch.testing.assert_close(states[0].network.weights, network.weights, rtol=0, atol=0)
+    for now, then in pairwise(states):
+        moved = [w - 0.3 * g for w, g in zip(now.network.weights, now.gradients, strict=True)]
+        torch.testing.assert_close(list(then.network.weights), moved, rtol=0, atol=0)
+        torch.testing.assert_close(now.residual, now.network(TASK.x) - TASK.y)
+        torch.testing.assert_close(now.loss, 0.5 * now.residual.square().mean(dim=(1, 2)))
+    assert (states[-1].loss < states[0].loss).all()
+
+
+def test_gradient_descent_says_that_it_diverged_and_which_members():
+    with pytest.raises(FloatingPointError, match=r"diverged at step \d+ \(members of seeds \[0, 1, 2\]\): lr = 1000 is too large"):
+        list(gradient_descent(one_output(), TASK.x, TASK.y, lr=1e3, steps=100))
+
+
+def test_runs_that_have_learned_nothing_are_marked_untrained(digits):
+    deep = train(small("m^-1.5", depth=4), digits, epochs=3, lr=0.05).history
+    assert deep.untrained.all()
+    assert deep.train_loss.to_numpy() == pytest.approx(math.log(10), rel=1e-3)
+    learned = train(small(), digits, epochs=10, lr=0.1)
+    assert not learned.final.untrained.any()
+    dead = small().with_weights([torch.zeros_like(weight) for weight in small().weights])
+    assert train(dead, digits, epochs=1, lr=0.1, loss="squared").final.untrained.all()
+    gone = train(small(), digits, epochs=1, lr=1e9).final
+    assert gone.diverged.all()
+    assert not gone.untrained.any()
+
+
+def test_is_untrained_compares_with_the_loss_of_the_output_zero():
+    assert is_untrained([0.5, 0.48, 0.47, 0.1, float("nan")], 0.5).tolist() == [True, True, False, False, False]

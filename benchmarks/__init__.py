@@ -1,0 +1,1 @@
+"""What training many small networks costs here and elsewhere; `make bench` runs it."""

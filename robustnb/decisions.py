@@ -1,0 +1,95 @@
+"""How a claim is decided from measurements: one t-test a condition, exact for normal seeds, and Holm's correction over all of them.
+
+A claim is split into conditions, each about the mean over initialization seeds of one number, such as the slope of log P/ε
+against the depth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+
+# The chance that any of all conditions gets a wrong answer.
+ERROR_RATE = 0.05
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One test of a claim: whether means over seeds lie within `bounds`.
+
+    item: of the paper ("Fig. 4a"); page: where the book shows it; where and when: data and training, and the networks of which the
+    condition speaks; statistic: what the numbers are, in words. alternatives: samples, a number a seed; the condition is met if
+    there is one alternative all of whose samples have their mean within the bounds. ratio: the numbers are logarithms of what the
+    statistic names.
+    """
+
+    item: str
+    page: str
+    claim: str
+    where: str
+    when: str
+    statistic: str
+    alternatives: tuple[tuple[Array, ...], ...]
+    bounds: tuple[float, float]
+    ratio: bool = False
+
+
+def decide(conditions: list[Condition]) -> pd.DataFrame:
+    """A row for each condition: its words, n (of the sample that decides), value, low and high, least and most, p, p_holm and the answer.
+
+    Value and its 95 % interval (not corrected) are those of the sample that decides: of the best alternative, the weakest part.
+    p is two-sided; the answer is "yes" or "no" if Holm's corrected p is at most ERROR_RATE, else "open".
+    """
+    rows = []
+    for condition in conditions:
+        p_yes, p_no, sample = _test(condition)
+        mean, n = sample.mean(), len(sample)
+        half = stats.t.ppf(0.975, n - 1) * sample.std(ddof=1) / np.sqrt(n)
+        shown = np.exp if condition.ratio else np.asarray
+        value, low, high, least, most = (float(shown(number)) for number in (mean, mean - half, mean + half, *condition.bounds))
+        words = {name: getattr(condition, name) for name in ("item", "page", "claim", "where", "when", "statistic", "ratio")}
+        numbers = {"n": n, "value": value, "low": low, "high": high, "least": least, "most": most}
+        rows.append(words | numbers | {"p": min(1.0, 2 * min(p_yes, p_no)), "leans": "yes" if p_yes < p_no else "no"})
+    table = pd.DataFrame(rows)
+    table["p_holm"] = holm(table.p)
+    table["answer"] = table.leans.where(table.p_holm <= ERROR_RATE, "open")
+    return table.drop(columns="leans")
+
+
+def _test(condition: Condition) -> tuple[float, float, Array]:
+    """p for the condition, p against it, and the sample that decides."""
+    best: tuple[float, float, Array] | None = None
+    for parts in condition.alternatives:
+        tests = [_within(sample, *condition.bounds) for sample in parts]
+        weakest = int(np.argmax([yes for yes, _ in tests]))
+        # All parts must hold, so the weakest decides; any of them may fail (Bonferroni).
+        yes, no = tests[weakest][0], min(1.0, len(tests) * min(no for _, no in tests))
+        if best is None or yes < best[0]:
+            best = (yes, max(no, best[1]) if best else no, parts[weakest])
+        else:
+            best = (best[0], max(no, best[1]), best[2])
+    assert best is not None
+    return min(1.0, len(condition.alternatives) * best[0]), best[1], best[2]
+
+
+def _within(sample: Array, least: float, most: float) -> tuple[float, float]:
+    """One-sided p that the mean lies within the bounds, and that it does not."""
+    error = sample.std(ddof=1) / np.sqrt(len(sample))
+    below, above = (stats.t.cdf((sample.mean() - bound) / max(error, 1e-300), len(sample) - 1) for bound in (least, most))
+    bounds = np.isfinite([least, most]).sum()
+    return max(1 - below, above), min(1.0, bounds * min(below, 1 - above))
+
+
+def holm(p: ArrayLike) -> Array:
+    """Holm's (1979) correction: with it, the chance of any wrong rejection is at most the level, whatever the dependence."""
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p)
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return corrected

@@ -1,0 +1,125 @@
+"""A setting: networks of one shape and how they are trained; and a grid of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import MISSING, asdict, dataclass, fields
+from itertools import product
+from typing import Any, NamedTuple
+
+from ._checks import check_choice, check_count, check_real
+from .convnets import MODELS, plan_of
+from .data import NORMALIZATIONS
+from .initialization import get_initialization
+from .training import LOSSES
+
+# How to read a table of results: these columns name a network and how long it was trained, and so a row.
+KEY = (
+    *("dataset", "normalize", "model", "init", "width", "depth", "loss", "lr", "decay", "batch_size"),
+    *("batch_seed", "init_seed", "epoch"),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Networks of one shape, one for each initialization seed, and how they are trained.
+
+    lr: the learning rate of the first ten epochs; every ten epochs it is multiplied by `decay` (1: it is constant; the paper's
+    schedule is lr 0.001, decay 0.8). every: measure after each so many epochs, and before the first; None: after the last only.
+    model: "fcn" (`fully_connected`), or one of those of `convolutional`, for which width is the channels of the first convolution.
+    dataset and normalize, loss, batch_size and batch_seed are as `load_data` and `train` take them.
+
+    Raises ValueError or TypeError for a value out of range.
+    """
+
+    init: str
+    width: int
+    depth: int
+    lr: float
+    epochs: int
+    decay: float = 1.0
+    every: int | None = None
+    dataset: str = "digits"
+    normalize: str = "pixels"
+    model: str = "fcn"
+    loss: str = "cross_entropy"
+    batch_size: int = 64
+    batch_seed: int = 0
+    init_seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        get_initialization(self.init)
+        for name, least in (("width", 1), ("depth", 2), ("epochs", 0), ("batch_size", 1), ("batch_seed", 0)):
+            check_count(name, getattr(self, name), least=least)
+        if self.every is not None:
+            check_count("every", self.every)
+        check_real("lr", self.lr)
+        check_real("decay", self.decay)
+        check_choice("normalize", self.normalize, NORMALIZATIONS)
+        check_choice("model", self.model, ("fcn", *MODELS))
+        check_choice("loss", self.loss, LOSSES)
+        if self.model != "fcn":
+            plan_of(self.model, channels=1, side=8, width=self.width, depth=self.depth)
+        if not isinstance(self.init_seeds, Iterable):
+            raise TypeError(f"init_seeds must hold whole numbers of at least 0, not {self.init_seeds!r}.")
+        seeds = tuple(check_count("init_seeds", seed, least=0) for seed in self.init_seeds)
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise ValueError(f"init_seeds must hold at least one whole number, each once, not {self.init_seeds!r}.")
+        # The rates to six digits, as a file holds them.
+        for name, value in (("init_seeds", seeds), *((name, float(f"{getattr(self, name):.6g}")) for name in ("lr", "decay"))):
+            object.__setattr__(self, name, value)
+
+    def key(self, seed: int) -> tuple[object, ...]:
+        """What names this seed's last row: its values of KEY."""
+        values = asdict(self) | {"init_seed": seed, "epoch": self.epochs}
+        return tuple(values[column] for column in KEY)
+
+    @property
+    def seconds(self) -> float:
+        """About what training all its seeds takes on one core of a server of 2022: for plans, not for comparisons."""
+        shape = _SHAPES.get(self.dataset, _SHAPES["mnist"])
+        steps, members = self.epochs * -(-shape.images // self.batch_size), len(self.init_seeds)
+        inputs = shape.channels * shape.side**2
+        if self.model != "fcn":
+            plan = plan_of(self.model, channels=shape.channels, side=shape.side, width=self.width, depth=self.depth)
+            each = self.batch_size * (6 * plan.products / 4e10 + 6e-9 * plan.activations)
+            return steps * (1e-4 * self.depth + members * each)
+        products = 4 * inputs * self.width + 6 * (self.depth - 2) * self.width**2 + 6 * shape.classes * self.width
+        each = self.batch_size * (products / 4e10 + 1e-9 * self.depth * self.width)
+        return steps * (6e-5 * (1 + self.depth) + 6e-9 * self.batch_size * inputs + members * each)
+
+
+class _Shape(NamedTuple):
+    images: int
+    channels: int
+    side: int
+    classes: int
+
+
+# Of the training data, without loading them.
+_SHAPES = {
+    "digits": _Shape(1437, 1, 8, 10),
+    "mnist": _Shape(60_000, 1, 28, 10),
+    "cifar10": _Shape(50_000, 3, 32, 10),
+    "cifar10_sample": _Shape(6068, 3, 32, 10),
+    "cifar100": _Shape(50_000, 3, 32, 100),
+}
+
+
+def grid(**values: Any) -> tuple[Setting, ...]:
+    """Every combination of the values of `Setting`'s fields: a list varies, anything else is the same for all.
+
+    The first list varies slowest. Raises TypeError for an unknown or a missing field, ValueError for an empty list or a value
+    out of range.
+    """
+    known = [field.name for field in fields(Setting)]
+    for name, value in values.items():
+        if name not in known:
+            raise TypeError(f"grid takes {', '.join(known)}, not {name!r}.")
+        if isinstance(value, list) and not value:
+            raise ValueError(f"{name} must hold at least one value, not none.")
+    lacking = [field.name for field in fields(Setting) if field.default is MISSING and field.name not in values]
+    if lacking:
+        raise TypeError(f"grid needs {', '.join(lacking)} too.")
+    axes = [value if isinstance(value, list) else [value] for value in values.values()]
+    return tuple(Setting(**dict(zip(values, point, strict=True))) for point in product(*axes))

@@ -1,0 +1,122 @@
+"""Measured tables as curves, and what a test needs of a curve: samples with one number for each initialization seed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .settings import KEY
+
+Array = NDArray[np.float64]
+
+# Fewer seeds have no interval worth the name.
+LEAST_SEEDS = 3
+# Where more are missing, the networks that are left are a selection.
+MOST = 7 / 8
+
+
+def curve(table: pd.DataFrame, x: str, value: str = "stability") -> pd.DataFrame:
+    """Logarithms of a measured column: a row for each x, a column for each initialization seed, averaged over batch orders.
+
+    Diverged and untrained networks are left out, since their P/ε says nothing of what training does. So is an x at which they are
+    more than one in eight, since the others are a selection then, and an x with fewer than LEAST_SEEDS seeds.
+    """
+    learned = ~table.diverged.astype(bool) & ~table.untrained.astype(bool)
+    most = learned.groupby(table[x]).mean() >= MOST
+    means = table[learned & table[x].map(most)].groupby([x, "init_seed"])[value].mean().unstack()
+    return means.dropna(thresh=LEAST_SEEDS).apply(np.log)
+
+
+def at_loss(table: pd.DataFrame, loss: float) -> pd.DataFrame:
+    """Each network as it was when its training loss first reached `loss`.
+
+    table: as `sweep` gives it, with rows along the way. P/ε and κ, the accuracies and the epoch are interpolated against the
+    logarithm of the loss, P/ε and κ on a log scale, between the two rows around that time; κ starts at 0 and is linear there.
+    A setting whose seeds reached that loss in fewer than seven cases of eight has no rows: those that did are a selection.
+    """
+    rows = table.sort_values("epoch")
+    setting = [rows[key] for key in KEY if key not in ("init_seed", "batch_seed", "epoch")]
+    network = [*setting, rows.init_seed, rows.batch_seed]
+    before = rows[["train_loss", *_ALONG]].groupby(network, sort=False).shift()
+    reached = rows.train_loss <= loss
+    # A loss that the first row has already says nothing of when it was reached.
+    first = reached & (reached.groupby(network, sort=False).cumsum() == 1) & before.train_loss.notna()
+    networks = rows.groupby(network, sort=False).ngroup().groupby(setting, sort=False).transform("nunique")
+    there = first & (first.groupby(setting, sort=False).transform("sum") >= MOST * networks)
+    before, after = before[there], rows[there]
+    share = np.log(before.train_loss / loss) / np.log(before.train_loss / after.train_loss)
+    found = after.assign(train_loss=loss)
+    for column in _ALONG:
+        a, b = before[column], after[column]
+        found[column] = (1 - share) * a + share * b
+        if column in ("stability", "lazy_ratio"):
+            found[column] = found[column].mask((a > 0) & (b > 0), a ** (1 - share) * b**share)
+    return found.reset_index(drop=True)
+
+
+# What changes along the way.
+_ALONG = ("stability", "lazy_ratio", "train_accuracy", "test_accuracy", "epoch")
+
+
+def steps(of: pd.DataFrame) -> tuple[Array, ...]:
+    """Differences from each row of a curve to the next: a sample for each."""
+    return _samples([of.loc[b] - of.loc[a] for a, b in pairwise(of.index)])
+
+
+def gaps(of: pd.DataFrame, other: pd.DataFrame) -> tuple[Array, ...]:
+    """By how much one curve lies above another, at each x that they share."""
+    return _samples([of.loc[x] - other.loc[x] for x in of.index.intersection(other.index)])
+
+
+def slopes(of: pd.DataFrame, *, log: bool = False) -> Array:
+    """Each seed's least-squares slope of a curve against x, or against log x; seeds that some x lacks are left out."""
+    x = of.index.to_numpy(dtype=float)
+    whole = of.dropna(axis=1)
+    return np.asarray(np.polyfit(np.log(x) if log else x, whole.to_numpy(), 1)[0])
+
+
+def peaks(of: pd.DataFrame) -> tuple[tuple[Array, ...], ...]:
+    """For each inner row of a curve: by how much the column itself, not its logarithm, lies above the first row, and the last."""
+    values = of.apply(np.exp)
+    return tuple(parts for x in of.index[1:-1] if len(parts := _samples([values.loc[x] - values.iloc[end] for end in (0, -1)])) == 2)
+
+
+def _samples(differences: list[Any]) -> tuple[Array, ...]:
+    """Of the seeds that both have; none if they are too few."""
+    samples = (difference.dropna().to_numpy() for difference in differences)
+    return tuple(sample for sample in samples if len(sample) >= LEAST_SEEDS)
+
+
+def peak_place(of: pd.DataFrame) -> float:
+    """Where a curve's mean over seeds is highest: of a parabola through its highest point and that point's neighbours, over log x.
+
+    NaN if the highest point is the first or the last.
+    """
+    mean = of.mean(axis=1)
+    k = int(np.argmax(mean))
+    if k in (0, len(mean) - 1):
+        return float("nan")
+    x, y = np.log(mean.index[k - 1 : k + 2].to_numpy(dtype=float)), mean.iloc[k - 1 : k + 2]
+    second, first, _ = np.polyfit(x - x[1], y, 2)
+    return float(np.exp(x[1] - first / (2 * second)))
+
+
+def peak_exponent(curves: dict[int, pd.DataFrame]) -> tuple[list[int], Array]:
+    """The exponent of the peak's place in the depth: by a straight line through the logarithms of both.
+
+    curves: against width, by depth. Returns the depths whose peak lies inside the range, whichever seed is left out, and the
+    jackknife's pseudo-values of the exponent, a number for each seed: their mean is the estimate, and a t-test holds for them to a
+    good approximation. None if there are fewer than three such depths.
+    """
+    seeds = sorted(set.intersection(*(set(of.columns) for of in curves.values()))) if curves else []
+    # With all seeds, and without each of them.
+    places = [{depth: peak_place(of.drop(columns=left_out)) for depth, of in curves.items()} for left_out in ([], *([s] for s in seeds))]
+    depths = [depth for depth in curves if all(np.isfinite(place[depth]) for place in places)]
+    if len(depths) < 3 or len(seeds) < LEAST_SEEDS:
+        return depths, np.array([])
+    whole, *parts = (np.polyfit(np.log(depths), np.log([place[depth] for depth in depths]), 1)[0] for place in places)
+    return depths, np.array([len(seeds) * whole - (len(seeds) - 1) * part for part in parts])

@@ -1,0 +1,256 @@
+"""The tests that decide the book's verdicts: their error rates, and that they see what is there."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from robustnb import theory, verdicts
+from robustnb.atlas import atlas_folder, load_atlas
+from robustnb.decisions import Condition, decide, holm
+from robustnb.settings import KEY
+from robustnb.trends import at_loss, curve, peak_exponent, peak_place, peaks, slopes, steps
+from robustnb.verdicts import ABOVE, BELOW, SAME, summary
+
+RANDOM = np.random.default_rng(0)
+
+
+def condition(*alternatives, bounds=ABOVE, when="here", claim="a claim", ratio=False):
+    return Condition("Fig. 0", "page", claim, "there", when, "a number", alternatives, bounds, ratio)
+
+
+def answer(*alternatives, **words):
+    return decide([condition(*alternatives, **words)]).answer[0]
+
+
+def test_holm_is_the_step_down_procedure():
+    """Rejected are, from the least p on, those up to the first that exceeds level / (tests left)."""
+    for _ in range(100):
+        p = RANDOM.uniform(size=7) ** 3
+        left, rejected = 7, set()
+        for k in np.argsort(p):
+            if p[k] > 0.05 / left:
+                break
+            rejected.add(int(k))
+            left -= 1
+        assert set(np.flatnonzero(holm(p) <= 0.05).tolist()) == rejected
+
+
+def test_one_sample_is_students_test():
+    sample = RANDOM.normal(0.3, 1, size=9)
+    table = decide([condition((sample,))])
+    expected = stats.ttest_1samp(sample, 0)
+    assert table.p[0] == pytest.approx(expected.pvalue)
+    assert [table.low[0], table.high[0]] == pytest.approx(list(expected.confidence_interval(0.95)))
+    assert (table.value[0], table.n[0]) == (pytest.approx(sample.mean()), 9)
+
+
+@pytest.mark.parametrize(
+    ("mean", "bounds", "expected"),
+    [(1, ABOVE, "yes"), (-1, ABOVE, "no"), (-1, BELOW, "yes"), (1, BELOW, "no"), (0, SAME, "yes"), (1, SAME, "no"), (-1, SAME, "no")],
+)
+def test_clear_samples_are_answered(mean, bounds, expected):
+    assert answer((mean + 0.01 * RANDOM.normal(size=6),), bounds=bounds) == expected
+
+
+def test_a_sample_that_says_little_is_left_open():
+    assert answer((np.array([-1.0, 0.2, 1.0]),)) == "open"
+    assert answer((np.array([-1.0, 0.2, 1.0]),), bounds=SAME) == "open"
+
+
+def test_all_parts_must_hold_and_one_alternative_is_enough():
+    up, down = (sign + 0.01 * RANDOM.normal(size=6) for sign in (1, -1))
+    assert answer((up, up)) == "yes"
+    assert answer((up, down)) == "no"
+    assert answer((up, down), (up, up)) == "yes"
+    assert answer((up, down), (down, up)) == "no"
+
+
+@pytest.mark.parametrize(
+    "alternatives",
+    [
+        lambda draw: ((draw(),),),
+        lambda draw: ((draw(), draw() + 9),),  # one part at the boundary, the other far inside
+        lambda draw: ((draw(), draw() - 9), (draw(), draw() - 9)),  # false, whatever is seen
+        lambda draw: ((draw(),), (draw(),), (draw(),)),
+    ],
+)
+def test_wrong_answers_are_rarer_than_the_error_rate(alternatives):
+    """At the boundary of what is asked any answer is wrong in some direction; there may be 5 % of them."""
+    rng = np.random.default_rng(1)
+    answers = [answer(*alternatives(lambda: rng.normal(size=5))) for _ in range(400)]
+    wrong = np.mean([given == "yes" for given in answers])
+    # Three standard errors of a fraction of 400.
+    assert wrong <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def test_the_error_rate_holds_for_all_conditions_together():
+    rng = np.random.default_rng(2)
+    any_wrong = [(decide([condition((rng.normal(size=5),), when=str(k)) for k in range(20)]).answer != "open").any() for _ in range(200)]
+    assert np.mean(any_wrong) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+
+
+def test_ratios_are_shown_as_ratios():
+    sample = np.log(2) + 0.01 * RANDOM.normal(size=5)
+    table = decide([condition((sample,), ratio=True)])
+    assert table.value[0] == pytest.approx(np.exp(sample.mean()))
+    assert table.low[0] < table.value[0] < table.high[0]
+    assert table.least[0] == 1
+
+
+def table_of(values, **columns):
+    """Rows of a results table: values[x, seed]."""
+    rows = [
+        {"width": 2**k, "init_seed": seed, "stability": value, "diverged": False, "untrained": False}
+        for k, row in enumerate(values)
+        for seed, value in enumerate(row)
+    ]
+    return pd.DataFrame(rows).assign(**columns)
+
+
+def test_a_curve_is_the_logarithm_for_each_seed_without_what_learned_nothing():
+    table = table_of(np.full((4, 3), 2.0))
+    table.loc[table.width == 8, "untrained"] = True
+    of = curve(table, "width")
+    assert of.index.tolist() == [1, 2, 4]
+    assert of.to_numpy() == pytest.approx(np.log(2))
+
+
+def test_peaks_steps_and_slopes_see_the_shape_of_a_curve():
+    noise = 1 + 0.01 * np.random.default_rng(3).normal(size=(5, 6))
+    rises_and_falls = curve(table_of(np.array([1, 2, 3, 2, 1.2])[:, None] * noise), "width")
+    rises = curve(table_of(np.array([1, 2, 4, 8, 16])[:, None] * noise), "width")
+    assert answer(*peaks(rises_and_falls)) == "yes"
+    assert answer(*peaks(rises)) == "no"
+    assert answer(steps(rises)) == "yes"
+    assert answer(steps(rises_and_falls)) == "no"
+    assert slopes(rises, log=True).mean() == pytest.approx(1, abs=0.02)
+
+
+def test_widths_with_fewer_seeds_are_compared_by_those_they_share():
+    table = table_of(np.array([[1, 1, 1, 1], [2, 2, 2, np.nan]]) * 1.0)
+    assert [len(sample) for sample in steps(curve(table, "width"))] == [3]
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict"),
+    [
+        (["yes", "yes"], "holds"),
+        (["yes", "no"], "holds only in part"),
+        (["yes", "open"], "holds only in part"),
+        (["no", "open"], "does not hold"),
+        (["open", "open"], "not decided"),
+    ],
+)
+def test_a_claims_verdict_follows_from_its_conditions(answers, verdict):
+    samples = {"yes": 1 + 0.01 * RANDOM.normal(size=6), "no": -1 + 0.01 * RANDOM.normal(size=6), "open": np.array([-1.0, 0.2, 1.0])}
+    table = decide([condition((samples[given],), when=f"case {k}") for k, given in enumerate(answers)])
+    assert table.answer.tolist() == answers
+    (row,) = summary(table).itertuples()
+    assert row.verdict == verdict
+    cases = ", ".join(str(k) for k, given in enumerate(answers) if given == "yes")
+    assert row.yes == (f"there (case {cases})" if cases else "")
+
+
+def test_a_width_at_which_many_networks_learned_nothing_is_left_out():
+    """Those that learned are a selection there."""
+    table = table_of(np.full((3, 8), 2.0))
+    table.loc[(table.width == 1) & (table.init_seed < 2), "untrained"] = True
+    table.loc[(table.width == 2) & (table.init_seed < 1), "untrained"] = True
+    of = curve(table, "width")
+    assert of.index.tolist() == [2, 4]
+    assert of.loc[2].notna().sum() == 7
+
+
+def test_the_peak_of_a_parabola_is_found_between_its_points():
+    widths = 2.0 ** np.arange(1, 9)
+    for place in (11.0, 16.0, 50.0):
+        of = pd.DataFrame({seed: 1 - (np.log(widths / place)) ** 2 for seed in range(3)}, index=widths)
+        assert peak_place(of) == pytest.approx(place)
+    rising = pd.DataFrame(dict.fromkeys(range(3), widths), index=widths)
+    assert np.isnan(peak_place(rising))
+
+
+def peaked(places, noise, seed=0):
+    """Curves against width whose peak lies at the given places, by depth."""
+    rng, widths = np.random.default_rng(seed), 2.0 ** np.arange(1, 11)
+    return {
+        depth: pd.DataFrame({s: -0.3 * np.log(widths / place) ** 2 + noise * rng.normal(size=10) for s in range(8)}, index=widths)
+        for depth, place in places.items()
+    }
+
+
+def test_the_exponent_of_the_peak_and_its_error_are_right():
+    """Known exponents come out, and the 95 % interval holds the truth about that often."""
+    places = {depth: 2 * depth**1.5 for depth in (2, 3, 4, 6, 8)}
+    depths, exact = peak_exponent(peaked(places, noise=0))
+    assert depths == [*places]
+    assert exact == pytest.approx(np.full(8, 1.5))
+    hits = 0
+    for seed in range(100):
+        _, sample = peak_exponent(peaked(places, 0.1, seed))
+        low, high = stats.ttest_1samp(sample, 0).confidence_interval(0.95)
+        hits += low < 1.5 < high
+    assert 0.88 <= hits / 100 <= 1
+
+
+def test_depths_whose_peak_lies_outside_give_no_exponent():
+    depths, sample = peak_exponent(peaked({2: 4, 3: 16, 4: 9000, 6: 1e5}, noise=0))
+    assert depths == [2, 3]
+    assert len(sample) == 0
+
+
+GETS_THERE, TOO_SLOW = (4.0, 2.0, 0.5, 1.5), (4.0, 3.5, 3.0, 2.5)
+
+
+def runs(*losses):
+    """Rows of a sweep after 0, 5, 10 and 15 epochs: the training losses of each seed."""
+    other = {"stability": (1.0, 2.0, 8.0, 9.0), "lazy_ratio": (0.0, 0.1, 0.4, 0.5), "train_accuracy": (0.5, 0.55, 0.6, 0.65)}
+    shown = {"epoch": (0, 5, 10, 15), "test_accuracy": 0.5} | other
+    parts = [pd.DataFrame(dict.fromkeys(KEY, 0) | shown | {"init_seed": k, "train_loss": of}) for k, of in enumerate(losses)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_networks_are_compared_when_they_first_reach_a_loss():
+    """Between the two rows around it."""
+    (row,) = at_loss(runs(GETS_THERE), 1.0).itertuples()
+    # ln 2 → ln 1 is half the way to ln 0.5.
+    assert (row.init_seed, row.train_loss, row.epoch) == (0, 1.0, 7.5)
+    assert row.stability == pytest.approx(4.0)
+    assert row.lazy_ratio == pytest.approx(0.2)
+    assert row.train_accuracy == pytest.approx(0.575)
+    (early,) = at_loss(runs(GETS_THERE), 3.0).itertuples()
+    assert early.lazy_ratio == pytest.approx(0.1 * np.log(4 / 3) / np.log(2))
+
+
+def test_a_setting_that_few_networks_bring_to_a_loss_is_left_out():
+    narrow, wide = runs(*[GETS_THERE] * 6, *[TOO_SLOW] * 2).assign(width=1), runs(*[GETS_THERE] * 7, TOO_SLOW).assign(width=2)
+    there = at_loss(pd.concat([narrow, wide]), 1.0)
+    assert set(there.width) == {2}
+    assert sorted(there.init_seed) == list(range(7))
+    assert at_loss(runs(TOO_SLOW), 1.0).empty
+
+
+def test_every_claim_names_a_page_that_is_there_and_says_what_was_asked():
+    table = verdicts.verdicts()
+    assert {"Table 1", "Table 4", "Theorem 1", "Theorem 2", "Theorem 3", "Fig. 2a", "Fig. 8", "Conclusions"} <= set(table["item"])
+    for page, of in table.groupby("page"):
+        assert (atlas_folder().parent / f"{page}.ipynb").is_file()
+        asked = verdicts.numbers(page).asked
+        for words, least, most in zip(asked, of.least, of.most, strict=True):
+            expected = {"above": [least], "below": [most]}.get(words.split()[0], [least, most])
+            assert [float(number) for number in re.findall(r"-?[\d.]+", words)] == pytest.approx(expected, abs=5e-3)
+
+
+def test_networks_that_end_where_they_began_are_said_to(monkeypatch):
+    """Of Theorem 1's plateau: tables made up of the exact P before training, and of twice that."""
+    rows = load_atlas("digits").query("init == 'he' and width == 256")
+    exact = theory.stability_at_initialization("he", inputs=64, width=256, depth=rows.depth.to_numpy(), outputs=10)
+    noise = np.exp(0.01 * RANDOM.normal(size=len(rows)))
+    tables = {"as before": rows.assign(stability=exact * noise), "twice as much": rows.assign(stability=2 * exact * noise)}
+    monkeypatch.setattr(verdicts, "settings", lambda: iter(tables.items()))
+    theorem = [condition for condition in verdicts.claims() if condition.item == "Theorem 1" and condition.page == "lazy"]
+    answers = decide(theorem).groupby("where").answer.agg(set)
+    assert (answers["as before"], answers["twice as much"]) == ({"yes"}, {"no"})
