@@ -18,6 +18,18 @@ from .theory import log_stability_at_initialization
 from .trends import LEAST_SEEDS, at_loss, curve, gaps, peak_exponent, peaks, slopes, steps
 
 
+# What is said of a claim, by whether some of its conditions are met, some are not, and some are left open.
+VERDICTS = {
+    (True, False, False): "holds",
+    (True, False, True): "holds where decided",
+    (True, True, False): "holds only in part",
+    (True, True, True): "holds only in part",
+    (False, True, False): "does not hold",
+    (False, True, True): "does not hold where decided",
+    (False, False, True): "not decided",
+}
+
+
 @cache
 def verdicts() -> pd.DataFrame:
     """Every condition of every claim, decided on the atlas: see `decide`. Only what was measured is there."""
@@ -29,14 +41,20 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (item, page, claim), parts in table.groupby(["item", "page", "claim"], sort=False):
         given = {answer: _places(parts[parts.answer == answer]) for answer in ("yes", "no", "open")}
-        if not given["no"] and not given["open"]:
-            verdict = "holds"
-        elif given["yes"]:
-            verdict = "holds only in part"
-        else:
-            verdict = "does not hold" if given["no"] else "not decided"
+        verdict = VERDICTS[bool(given["yes"]), bool(given["no"]), bool(given["open"])]
         rows.append({"item": item, "page": page, "claim": claim, "verdict": verdict} | given)
     return pd.DataFrame(rows)
+
+
+def tally(claims: pd.DataFrame) -> str:
+    """How many of the paper's claims hold, of `summary`'s rows, in one sentence."""
+    counts = claims[claims["item"] != "This book"].verdict.value_counts()
+    of = {verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS.values()}
+    return (
+        f"Of the paper’s {counts.sum()} claims, {of['holds']} hold and {of['holds where decided']} hold where the data decide; "
+        f"{of['holds only in part']} hold only in part; {of['does not hold']} do not hold and {of['does not hold where decided']} do not "
+        f"where the data decide; {of['not decided']} are not decided."
+    )
 
 
 def _places(parts: pd.DataFrame) -> str:
@@ -320,44 +338,55 @@ def _convolutional() -> Iterator[Condition]:
     """Figs. 7 and 8, and Table 4."""
     for where, table in convolutional():
         last = at_end(table)
-        he = last[last.init == "he"]
-        item, page = ("Fig. 7", "more_convolutional") if where.startswith("CNN") else ("Fig. 8", "more_residual")
-        for width in sorted(set(he.width)):
-            of = curve(he[he.width == width], "depth")
-            if len(of) > 2:
-                claim, words = (
-                    f"{where.split()[0].strip(',')}: P rises with depth",
-                    "P/ε from L to L + 1, by a straight line through log P/ε",
-                )
-                yield Condition(item, page, claim, where, f"m = {width}", words, ((slopes(of),),), ABOVE, ratio=True)
-        if item == "Fig. 8":
-            for depth in sorted(set(he.depth)):
-                of = curve(he[he.depth == depth], "width")
-                claim, words = "ResNet: P rises and then falls with width", "P/ε at an inner width less that at either end"
-                yield Condition(item, page, claim, where, f"L = {depth}", words, peaks(of), ABOVE)
-            for init in ("m^-1", "m^-2"):
-                for depth in sorted(set(last[last.init == init].depth)):
-                    lazy, other = (
-                        last[(last.init == kind) & (last.depth == depth) & (last.width == last[last.init == init].width.iloc[0])]
-                        for kind in ("he", init)
-                    )
-                    gap = (other.set_index("init_seed").test_accuracy - lazy.set_index("init_seed").test_accuracy).dropna().to_numpy()
-                    claim, words = "Non-lazy training reaches a similar accuracy", "accuracy on test data less that under He"
-                    yield Condition("Table 4", "more_accuracy", claim, where, f"{init}, L = {depth}", words, ((gap,),), SIMILAR)
-        elif where.endswith("digits"):
-            dense = at_end(load_atlas("digits"))
-            for width in (8, 16, 32):
-                of, other = (
-                    curve(each[(each.init == "he") & (each.width == width)], "depth")
-                    for each in (he, dense[dense.init_seed.isin(he.init_seed)])
-                )
-                shared = of.index.intersection(other.index)
-                if len(shared) > 1:
-                    low, high = shared[0], shared[-1]
-                    more = ((of.loc[high] - of.loc[low]) - (other.loc[high] - other.loc[low])).dropna().to_numpy()
-                    claim = "Depth matters more than in fully connected networks"
-                    words = f"P/ε at L = {high} over that at L = {low}, over the same ratio of FCN"
-                    yield Condition(item, page, claim, where, f"m = {width}", words, ((more,),), ABOVE, ratio=True)
+        yield from _deeper_is_less_stable(where, last[last.init == "he"])
+        if where.startswith("CNN"):
+            if where.endswith("digits"):
+                yield from _beside_fully_connected(where, last)
+        else:
+            yield from _peak_of_residual_networks(where, last[last.init == "he"])
+            yield from _similar_accuracy(where, last)
+
+
+def _deeper_is_less_stable(where: str, he: pd.DataFrame) -> Iterator[Condition]:
+    item, page = ("Fig. 7", "more_convolutional") if where.startswith("CNN") else ("Fig. 8", "more_residual")
+    claim = f"{where.split()[0].strip(',')}: P rises with depth"
+    for width in sorted(set(he.width)):
+        of = curve(he[he.width == width], "depth")
+        if len(of) > 2:
+            words = "P/ε from L to L + 1, by a straight line through log P/ε"
+            yield Condition(item, page, claim, where, f"m = {width}", words, ((slopes(of),),), ABOVE, ratio=True)
+
+
+def _beside_fully_connected(where: str, last: pd.DataFrame) -> Iterator[Condition]:
+    """Fig. 7: what depth changes in convolutional networks, over what it changes in those of the digits' first table."""
+    dense = at_end(load_atlas("digits"))
+    dense = dense[dense.init_seed.isin(last.init_seed)]
+    for width in (8, 16, 32):
+        of, other = (curve(each[(each.init == "he") & (each.width == width)], "depth") for each in (last, dense))
+        shared = of.index.intersection(other.index)
+        if len(shared) > 1:
+            low, high = shared[0], shared[-1]
+            more = ((of.loc[high] - of.loc[low]) - (other.loc[high] - other.loc[low])).dropna().to_numpy()
+            claim = "Depth matters more than in fully connected networks"
+            words = f"P/ε at L = {high} over that at L = {low}, over the same ratio of FCN"
+            yield Condition("Fig. 7", "more_convolutional", claim, where, f"m = {width}", words, ((more,),), ABOVE, ratio=True)
+
+
+def _peak_of_residual_networks(where: str, he: pd.DataFrame) -> Iterator[Condition]:
+    for depth in sorted(set(he.depth)):
+        of = curve(he[he.depth == depth], "width")
+        claim, words = "ResNet: P rises and then falls with width", "P/ε at an inner width less that at either end"
+        yield Condition("Fig. 8", "more_residual", claim, where, f"L = {depth}", words, peaks(of), ABOVE)
+
+
+def _similar_accuracy(where: str, last: pd.DataFrame) -> Iterator[Condition]:
+    """Table 4: non-lazy networks beside those under He of the same shape and seed."""
+    lazy = last[last.init == "he"].set_index(["width", "depth", "init_seed"]).test_accuracy
+    for init in ("m^-1", "m^-2"):
+        other = last[last.init == init].set_index(["width", "depth", "init_seed"]).test_accuracy
+        for depth, gap in (other - lazy).dropna().groupby("depth"):
+            claim, words = "Non-lazy training reaches a similar accuracy", "accuracy on test data less that under He"
+            yield Condition("Table 4", "more_accuracy", claim, where, f"{init}, L = {depth}", words, ((gap.to_numpy(),),), SIMILAR)
 
 
 def with_ntk() -> Iterator[tuple[str, pd.DataFrame]]:

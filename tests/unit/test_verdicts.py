@@ -139,8 +139,10 @@ def test_widths_with_fewer_seeds_are_compared_by_those_they_share():
     [
         (["yes", "yes"], "holds"),
         (["yes", "no"], "holds only in part"),
-        (["yes", "open"], "holds only in part"),
-        (["no", "open"], "does not hold"),
+        (["yes", "no", "open"], "holds only in part"),
+        (["yes", "open"], "holds where decided"),
+        (["no", "no"], "does not hold"),
+        (["no", "open"], "does not hold where decided"),
         (["open", "open"], "not decided"),
     ],
 )
