@@ -272,7 +272,7 @@ def _convolutional(
         "dataset": dataset,
         "model": model,
         "epochs": epochs,
-        "every": max(1, min(epochs // 5, 10)),
+        "every": min(epochs // 5, 10),
         "init_seeds": tuple(range(seeds)),
     }
     return tuple(
@@ -283,21 +283,23 @@ def _convolutional(
 
 
 def _digits_cnn(quick: bool) -> Sweep:
-    settings = _convolutional("digits", "cnn", {"he": (_widths(2, 5), [2, 4, 6, 8, 10])}, 5)
     if quick:
         # These depths bear a higher rate than ten layers do.
         settings = grid(model="cnn", init="he", width=[4, 16], depth=[2, 4, 6], lr=0.2, epochs=15, every=3, init_seeds=(0, 1, 2))
+    else:
+        settings = _convolutional("digits", "cnn", {"he": (_widths(2, 5), [2, 4, 6, 8, 10])}, 5)
     about = "Convolutional networks without biases or normalization on the digits, 100 epochs; measured every ten."
     return Sweep("Fig. 7", about, "Widths above 32 channels.", settings)
 
 
 def _digits_resnet(quick: bool) -> Sweep:
-    of = (_widths(1, 4), [8, 14, 20])
-    settings = _convolutional("digits", "resnet", {"he": of, "m^-1": ([8], of[1]), "m^-2": ([8], of[1])}, 5)
-    settings += _convolutional("digits", "scaled_resnet", {"he": of}, 5)
     if quick:
         few = {"he": ([2, 4, 8], [8])}
         settings = _convolutional("digits", "resnet", few, 3, part=4) + _convolutional("digits", "scaled_resnet", few, 3, part=4)
+    else:
+        of = (_widths(1, 4), [8, 14, 20])
+        settings = _convolutional("digits", "resnet", {"he": of, "m^-1": ([8], of[1]), "m^-2": ([8], of[1])}, 5)
+        settings += _convolutional("digits", "scaled_resnet", {"he": of}, 5)
     about = "Residual networks on the digits, with batch normalization and without, 20 epochs; measured every four."
     return Sweep("Fig. 8, Table 4", about, "Widths above 16 channels, depths above 20; non-lazy ones at width 8 alone.", settings)
 

@@ -77,7 +77,7 @@ class Setting:
     @property
     def seconds(self) -> float:
         """About what training all its seeds takes on one core of a server of 2022: for plans, not for comparisons."""
-        shape = _SHAPES.get(self.dataset, _SHAPES["mnist"])
+        shape = SHAPES.get(self.dataset, SHAPES["mnist"])
         steps, members = self.epochs * -(-shape.images // self.batch_size), len(self.init_seeds)
         inputs = shape.channels * shape.side**2
         if self.model != "fcn":
@@ -97,7 +97,7 @@ class _Shape(NamedTuple):
 
 
 # Of the training data, without loading them.
-_SHAPES = {
+SHAPES = {
     "digits": _Shape(1437, 1, 8, 10),
     "mnist": _Shape(60_000, 1, 28, 10),
     "cifar10": _Shape(50_000, 3, 32, 10),

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from .atlas import NON_LAZY, load_atlas, measured
 from .decisions import Condition, decide
 from .initialization import get_initialization
+from .settings import SHAPES
 from .theory import log_stability_at_initialization
 from .trends import LEAST_SEEDS, at_loss, curve, gaps, peak_exponent, peaks, slopes, steps
-
 
 # What is said of a claim, by whether some of its conditions are met, some are not, and some are left open.
 VERDICTS = {
@@ -204,8 +204,9 @@ def _theory() -> Iterator[Condition]:
 def _over_start(table: pd.DataFrame) -> NDArray[np.float64]:
     """log of P/ε over its exact mean before training, for networks of one initialization and shape: a number for each seed."""
     one = table.iloc[0]
+    data = SHAPES[one.dataset]
     exact = log_stability_at_initialization(
-        one.init, inputs=64 if one.dataset == "digits" else 784, width=int(one.width), depth=int(one.depth), outputs=10
+        one.init, inputs=data.channels * data.side**2, width=int(one.width), depth=int(one.depth), outputs=data.classes
     )
     return np.asarray(np.log(table.groupby("init_seed").stability.mean()) - exact)
 
@@ -349,7 +350,7 @@ def _convolutional() -> Iterator[Condition]:
 
 def _deeper_is_less_stable(where: str, he: pd.DataFrame) -> Iterator[Condition]:
     item, page = ("Fig. 7", "more_convolutional") if where.startswith("CNN") else ("Fig. 8", "more_residual")
-    claim = f"{where.split()[0].strip(',')}: P rises with depth"
+    claim = f"{where.split(maxsplit=1)[0].strip(',')}: P rises with depth"
     for width in sorted(set(he.width)):
         of = curve(he[he.width == width], "depth")
         if len(of) > 2:

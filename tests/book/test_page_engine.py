@@ -57,6 +57,8 @@ async ([backend, setting, given]) => {
 INITS = ["he", "lecun", "ntk", "m^-1.5"]
 SHAPES = [(16, 2), (64, 4), (256, 8)]
 LR = 0.05
+# What one unit that rounding switched on or off can change in five epochs, by depth: about what the worst of 40 runs in torch did.
+FLIP = {2: 1e-3, 4: 1e-3, 8: 0.05}
 
 
 def encode(tensor):
@@ -142,7 +144,8 @@ def test_one_step_in_the_page_is_one_step_in_torch(init, width, depth, engine):
 def test_five_epochs_in_the_page_stay_as_close_as_single_precision_can(init, width, depth, engine):
     """Training amplifies rounding, the deeper the more: the page may be off by 5 times as much as torch in 32 bits is.
 
-    How far off one run in 32 bits is, is luck: the largest of five that round differently is taken.
+    How far off one run in 32 bits is, is luck: the largest of five that round differently is taken. It is mostly none at all, until a
+    unit changes sides (FLIP).
     """
     if init == "m^-1.5" and depth > 2:
         pytest.skip("deep non-lazy networks do not leave zero in five epochs")
@@ -162,7 +165,7 @@ def test_five_epochs_in_the_page_stay_as_close_as_single_precision_can(init, wid
     ]
     rounding = np.abs(np.array(single) - double)[:, -1].max(axis=0)
     ours = np.array([rows[-1]["train_loss"], rows[-1]["stability"]])
-    assert (np.abs(ours - double[-1]) <= 5 * rounding + 1e-6 * np.abs(double[-1])).all()
+    assert (np.abs(ours - double[-1]) <= 5 * rounding + FLIP[depth] * np.abs(double[-1])).all()
 
 
 def test_the_page_draws_the_initializations_that_theory_knows(watched):
@@ -273,7 +276,6 @@ def test_train_trains_in_the_page_and_leaves_its_point(lab_page):
     assert lab_page.evaluate("Object.keys(window.robustnb)") == ["view"]  # neither engine nor digits are loaded before
     set_number(lab_page, "epochs", 20)
     press(lab_page, "Train")
-    until(lab_page, "Epoch ")
     until(lab_page, "Done: ")
     assert lab_page.locator(".rnb-main .rnb-mine").count() == 1
     stability, accuracy = re.search(r"P/ε = ([\d.]+), .* accuracy ([\d.]+)\.", status(lab_page)).groups()
