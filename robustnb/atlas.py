@@ -287,7 +287,7 @@ def _digits_cnn(quick: bool) -> Sweep:
         # These depths bear a higher rate than ten layers do.
         settings = grid(model="cnn", init="he", width=[4, 16], depth=[2, 4, 6], lr=0.2, epochs=15, every=3, init_seeds=(0, 1, 2))
     else:
-        settings = _convolutional("digits", "cnn", {"he": (_widths(2, 5), [2, 4, 6, 8, 10])}, 5)
+        settings = _convolutional("digits", "cnn", {"he": (_widths(2, 5), [2, 4, 6, 8, 10])}, 10)
     about = "Convolutional networks without biases or normalization on the digits, 100 epochs; measured every ten."
     return Sweep("Fig. 7", about, "Widths above 32 channels.", settings)
 
@@ -298,8 +298,8 @@ def _digits_resnet(quick: bool) -> Sweep:
         settings = _convolutional("digits", "resnet", few, 3, part=4) + _convolutional("digits", "scaled_resnet", few, 3, part=4)
     else:
         of = (_widths(1, 4), [8, 14, 20])
-        settings = _convolutional("digits", "resnet", {"he": of, "m^-1": ([8], of[1]), "m^-2": ([8], of[1])}, 5)
-        settings += _convolutional("digits", "scaled_resnet", {"he": of}, 5)
+        settings = _convolutional("digits", "resnet", {"he": of, "m^-1": ([8], of[1]), "m^-2": ([8], of[1])}, 10)
+        settings += _convolutional("digits", "scaled_resnet", {"he": of}, 10)
     about = "Residual networks on the digits, with batch normalization and without, 20 epochs; measured every four."
     return Sweep("Fig. 8, Table 4", about, "Widths above 16 channels, depths above 20; non-lazy ones at width 8 alone.", settings)
 
@@ -308,9 +308,9 @@ def _cifar_resnet(quick: bool) -> Sweep:
     if quick:
         return _digits_resnet(quick)
     of = ([4], [8, 14, 20])
-    settings = _convolutional("cifar10_sample", "resnet", {"he": of, "m^-2": of}, 3)
+    settings = _convolutional("cifar10_sample", "resnet", {"he": of, "m^-2": of}, 8)
     about = "Residual networks with batch normalization on CIFAR-10's first 6,068 images, 10 epochs; measured every two."
-    return Sweep("Fig. 8, Table 4", about, "One width; depths above 20 (see resnet110); three seeds; a part of the images.", settings)
+    return Sweep("Fig. 8, Table 4", about, "One width; depths above 20 (see resnet110); a part of the images.", settings)
 
 
 def _resnet110(quick: bool) -> Sweep:
