@@ -21,10 +21,10 @@ ifeq ($(MAKELEVEL),0)
 .NOTPARALLEL:
 endif
 
-.PHONY: help book serve lab bench test check notebooks clean FORCE
+.PHONY: help book serve lab bench test test-long check notebooks clean FORCE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 book: build/html.stamp ## run every notebook, render the book
 	@echo "The book: file://$(CURDIR)/build/html/book/index.html"
@@ -49,6 +49,9 @@ bench: .venv/installed ## race the engine against its peers (10 minutes; nothing
 test: check build/html.stamp ## everything that CI runs
 	pytest -q -n $(cores) --dist loadgroup -m "not alone" tests/notebooks tests/book
 	pytest -q -m alone tests/book
+
+test-long: .venv/installed ## 1,000 cases for each function that is given arbitrary arguments (a minute or two)
+	ROBUSTNB_EXAMPLES=1000 pytest -q -n $(cores) tests/unit/test_any_input.py
 
 clean: ## remove everything that was made
 	rm -rf .venv node_modules build dist

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._checks import check_choice, check_count
+from ._checks import MOST_LAYERS, check_choice, check_count, check_seeds
 from .initialization import Initialization, get_initialization
-from .networks import Members, check_seeds, draw, resolve_device
+from .networks import Members, draw, empty, resolve_device
 
 MODELS = ("cnn", "resnet", "scaled_resnet")
 
@@ -202,7 +202,7 @@ def plan_of(model: str, *, channels: int, side: int, width: int, depth: int) -> 
     """The convolutions of such a network (see `convolutional`, for arguments and errors)."""
     check_choice("model", model, MODELS)
     channels, side, width = check_count("channels", channels), check_count("side", side), check_count("width", width)
-    depth = check_count("depth", depth, least=2)
+    depth = check_count("depth", depth, least=2, most=MOST_LAYERS)
     if model == "cnn":
         return Plan(model, ((width, channels, 2 if side > 16 else 1), *[(width, width, 1)] * (depth - 2)), channels, side)
     if depth < 8 or depth % 6 != 2:
@@ -232,13 +232,13 @@ def convolutional(
     at least 2; 6n + 2 with n ≥ 1 for residual networks. Images larger than 16 × 16 are halved by the first convolution of a
     "cnn". β follows Table 1 with a layer's fan-in for d and m.
 
-    Raises ValueError for an unknown model, init or device, or a size out of range.
+    Raises ValueError for an unknown model, init or device, or a size out of range, MemoryError if the weights would not fit.
     """
     rule = get_initialization(init)
     plan = plan_of(model, channels=channels, side=side, width=width, depth=depth)
-    outputs, seeds, place = check_count("outputs", outputs), check_seeds(seeds), resolve_device(device)
+    outputs, seeds, place = check_count("outputs", outputs), check_seeds("seeds", seeds), resolve_device(device)
     shapes = [*[(out, into, 3, 3) for out, into, _ in plan.convolutions], (outputs, plan.convolutions[-1][0])]
-    weights = [torch.empty(len(seeds), *shape, dtype=dtype) for shape in shapes]
+    weights = empty(shapes, len(seeds), dtype)
     draw(weights, _betas(rule, shapes, width), seeds)
     gains: list[Tensor] = []
     if model == "resnet":

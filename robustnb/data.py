@@ -17,7 +17,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from ._checks import check_choice, check_count
+from ._checks import check_choice, check_count, shown
 
 DATASETS = ("digits", "mnist", "cifar10", "cifar10_sample", "cifar100")
 NORMALIZATIONS = ("pixels", "unit")
@@ -126,9 +126,10 @@ def two_classes(data: Dataset, negative: int = 0, positive: int = 1, *, n: int =
     For the theory of one output: Assumption 1 asks for data loaded with normalize="unit". Raises ValueError for a class
     that the data do not have, or fewer than n images.
     """
+    if not isinstance(data, Dataset):
+        raise TypeError(f"data must be a Dataset, not {shown(data)}.")
     for name, label in (("negative", negative), ("positive", positive)):
-        if label not in range(data.classes):
-            raise ValueError(f"{name} must be a class from 0 to {data.classes - 1}, not {label!r}.")
+        check_count(name, label, least=0, most=data.classes - 1)
     labels = torch.tensor([negative, positive])
     train, test = torch.isin(data.y_train, labels), torch.isin(data.y_test, labels)
     if check_count("n", n) > train.sum():

@@ -15,11 +15,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ._checks import check_counts, check_real
-
-Array = NDArray[np.float64]
+from ._checks import Array, check_counts, check_real, check_shape, shown
 
 
 class Scales(NamedTuple):
@@ -45,12 +43,7 @@ class Initialization:
         inputs d, width m, depth L and outputs o are whole numbers or arrays that broadcast together;
         d, m, o ≥ 1 and L ≥ 2. No rule of Table 1 makes use of L, and all of them have α = 1.
         """
-        d, m, layers, o = np.broadcast_arrays(
-            check_counts("inputs", inputs),
-            check_counts("width", width),
-            check_counts("depth", depth, least=2),
-            check_counts("outputs", outputs),
-        )
+        d, m, layers, o = check_shape(inputs, width, depth, outputs)
         beta_first, beta, beta_last = self.betas(d, m, o)
         return Scales(beta_first, beta, beta_last, np.ones_like(layers))
 
@@ -102,5 +95,5 @@ def get_initialization(init: str | Initialization) -> Initialization:
     if power and float(power[1]) > 0:
         return non_lazy(float(power[1]))
     if not isinstance(init, str) or init not in named:
-        raise ValueError(f'init must be "lecun", "he", "ntk" or "m^-c" with c > 0 (as "m^-1.5"), not {init!r}.')
+        raise ValueError(f'init must be "lecun", "he", "ntk" or "m^-c" with c > 0 (as "m^-1.5"), not {shown(init)}.')
     return named[init]

@@ -6,15 +6,17 @@ sixteen seeds is one batched matrix product a layer, on a CPU or a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
+import psutil
 import torch
 from torch import Tensor
 
-from ._checks import check_count
+from ._checks import MOST_LAYERS, check_count, check_seeds, shown
 from .initialization import Initialization, get_initialization
 
 
@@ -126,20 +128,31 @@ def fully_connected(
     Weights are drawn on the CPU, in double precision, from one generator a seed: a seed gives the same
     member in any company, on any device. `device` is "auto" (CUDA, else MPS, else CPU) or a torch device.
 
-    Raises ValueError for an unknown init or device, or a size out of range (inputs, width, outputs ≥ 1, depth ≥ 2).
+    Raises ValueError for an unknown init or device, or a size out of range (inputs, width, outputs ≥ 1, depth ≥ 2), MemoryError if
+    the weights would not fit into the memory that is free.
     """
     rule = get_initialization(init)
     inputs, width, outputs = check_count("inputs", inputs), check_count("width", width), check_count("outputs", outputs)
-    depth = check_count("depth", depth, least=2)
-    seeds, place = check_seeds(seeds), resolve_device(device)
+    depth = check_count("depth", depth, least=2, most=MOST_LAYERS)
+    seeds, place = check_seeds("seeds", seeds), resolve_device(device)
 
     scales = rule.scales(inputs=inputs, width=width, depth=depth, outputs=outputs)
     betas = [float(scales.beta_first), *[float(scales.beta)] * (depth - 2), float(scales.beta_last)]
     sizes = [inputs, *[width] * (depth - 1), outputs]
     # In memory a weight is the matrix of the text; its transpose is a view.
-    weights = [torch.empty(len(seeds), fan_out, fan_in, dtype=dtype).mT for fan_in, fan_out in pairwise(sizes)]
+    weights = [weight.mT for weight in empty([(fan_out, fan_in) for fan_in, fan_out in pairwise(sizes)], len(seeds), dtype)]
     draw(weights, betas, seeds)
     return FCN(tuple(weight.to(place) for weight in weights), seeds, float(scales.alpha))
+
+
+def empty(shapes: Sequence[tuple[int, ...]], members: int, dtype: torch.dtype) -> list[Tensor]:
+    """Weights of these shapes, with the members axis in front, not filled yet; MemoryError if they do not fit into what is free."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"dtype must be a floating-point type of torch, not {shown(dtype)}.")
+    needed, free = dtype.itemsize * members * sum(map(math.prod, shapes)), psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryError(f"width must be smaller: the weights need {needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB are free.")
+    return [torch.empty(members, *shape, dtype=dtype) for shape in shapes]
 
 
 def draw(weights: Sequence[Tensor], betas: Sequence[float], seeds: Sequence[int]) -> None:
@@ -150,25 +163,15 @@ def draw(weights: Sequence[Tensor], betas: Sequence[float], seeds: Sequence[int]
             weight[member] = beta * torch.randn(weight.shape[1:], generator=generator, dtype=torch.float64)
 
 
-def check_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
-    """The initialization seeds, one a member. Raises TypeError or ValueError if they are not whole numbers of at least 0, or none."""
-    if not isinstance(seeds, Iterable):
-        raise TypeError(f"seeds must hold whole numbers of at least 0, not {seeds!r}.")
-    seeds = tuple(check_count("seeds", seed, least=0) for seed in seeds)
-    if not seeds:
-        raise ValueError("seeds must hold at least one whole number, not none.")
-    return seeds
-
-
 def resolve_device(device: str | torch.device) -> torch.device:
     """The torch device: "auto" is CUDA if there is one, else MPS, else CPU. Raises ValueError if it cannot be used here."""
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         place = torch.device(device)
         torch.empty(1, device=place)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        raise ValueError(f'device must be "auto" or a torch device that this machine has, not {device!r}.') from error
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f'device must be "auto" or a torch device that this machine has, not {shown(device)}.') from error
     return place

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import product
 from typing import Any, NamedTuple
 
-from ._checks import check_choice, check_count, check_real
+from ._checks import MOST_LAYERS, check_choice, check_count, check_real, check_seeds, shown
 from .convnets import MODELS, plan_of
 from .data import NORMALIZATIONS
 from .initialization import get_initialization
@@ -49,8 +48,9 @@ class Setting:
 
     def __post_init__(self) -> None:
         get_initialization(self.init)
-        for name, least in (("width", 1), ("depth", 2), ("epochs", 0), ("batch_size", 1), ("batch_seed", 0)):
+        for name, least in (("width", 1), ("epochs", 0), ("batch_size", 1), ("batch_seed", 0)):
             check_count(name, getattr(self, name), least=least)
+        check_count("depth", self.depth, least=2, most=MOST_LAYERS)
         if self.every is not None:
             check_count("every", self.every)
         check_real("lr", self.lr)
@@ -60,11 +60,9 @@ class Setting:
         check_choice("loss", self.loss, LOSSES)
         if self.model != "fcn":
             plan_of(self.model, channels=1, side=8, width=self.width, depth=self.depth)
-        if not isinstance(self.init_seeds, Iterable):
-            raise TypeError(f"init_seeds must hold whole numbers of at least 0, not {self.init_seeds!r}.")
-        seeds = tuple(check_count("init_seeds", seed, least=0) for seed in self.init_seeds)
-        if not seeds or len(set(seeds)) < len(seeds):
-            raise ValueError(f"init_seeds must hold at least one whole number, each once, not {self.init_seeds!r}.")
+        seeds = check_seeds("init_seeds", self.init_seeds)
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"init_seeds must hold each seed once, not {shown(self.init_seeds)}.")
         # The rates to six digits, as a file holds them.
         for name, value in (("init_seeds", seeds), *((name, float(f"{getattr(self, name):.6g}")) for name in ("lr", "decay"))):
             object.__setattr__(self, name, value)

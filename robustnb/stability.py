@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import theory
-from ._checks import check_count, check_real
+from ._checks import check_count, check_real, shown
 from .convnets import ConvNet
 from .networks import FCN
 
@@ -43,7 +43,10 @@ def uniform_in_ball(shape: tuple[int, ...], *, radius: float, seed: int) -> Tens
 
     A Gaussian direction times radius · U^(1/d). Raises ValueError for a radius that is not above 0.
     """
-    radius = check_real("radius", radius, exclusive=True)
+    radius, seed = check_real("radius", radius, exclusive=True), check_count("seed", seed, least=0)
+    if not isinstance(shape, tuple) or not shape:
+        raise TypeError(f"shape must be a tuple of whole numbers, (…, d), not {shown(shape)}.")
+    shape = (*(check_count("shape", size, least=0) for size in shape[:-1]), check_count("shape", shape[-1]))
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(shape, generator=generator, dtype=torch.float64)
     length = torch.rand((*shape[:-1], 1), generator=generator, dtype=torch.float64) ** (1 / shape[-1])
@@ -61,15 +64,14 @@ def perturbation_stability(network: Network | nn.Module, x: Tensor, *, seed: int
 
     The book's convention for x: the first 1,000 test inputs (`Dataset.probe`).
     """
-    _check_finite(x)
-    if len(x) < 2:
-        raise ValueError(f"x must hold at least 2 inputs, for a standard error, not {len(x)}.")
-    if isinstance(network, Network):
-        _check_inputs(network, x)
-        lengths = _lengths_of_members(network, x, seed)
+    check_count("seed", seed, least=0)
+    if isinstance(network, nn.Module):
+        _check_tensor(x)
     else:
-        lengths = _lengths_of_module(network, x, seed)
-    return _average(lengths)
+        check_inputs(network, x)
+    if x.ndim < 2 or len(x) < 2:
+        raise ValueError(f"x must hold at least 2 inputs, for a standard error, but its shape is {tuple(x.shape)}.")
+    return _average(_lengths_of_module(network, x, seed) if isinstance(network, nn.Module) else _lengths_of_members(network, x, seed))
 
 
 def _average(lengths: Tensor) -> Stability:
@@ -82,7 +84,7 @@ def stability_by_gram(network: Network, x: Tensor) -> Stability:
     x: (batch, inputs). It takes a backward pass for each output: worth it where one would otherwise average over many δ, for the
     last digit of one network. What is left of the standard error is due to the choice of the inputs.
     """
-    _check_inputs(network, x)
+    check_inputs(network, x)
     lengths = []
     for inputs in x.split(network.block):
         rows = jacobian(network, inputs).double()
@@ -108,8 +110,11 @@ def _lengths_of_module(module: nn.Module, x: Tensor, seed: int) -> Tensor:
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with torch.no_grad():
-            sizes = module(x[:1]).flatten(1).shape[1]
+        try:
+            with torch.no_grad():
+                sizes = module(x[:1]).flatten(1).shape[1]
+        except (RuntimeError, TypeError, IndexError) as error:
+            raise ValueError(f"x must be a batch that the module takes, not {shown(x)}.") from error
         if sizes == 1:
             variable = x.detach().clone().requires_grad_()
             with torch.enable_grad():
@@ -139,6 +144,10 @@ def _mean_projection(dimension: int) -> float:
 
 def lazy_ratio(network: Network, initial: Network) -> Tensor:
     """κ = Σ_l ‖W_l − W_l(0)‖_F / Σ_l ‖W_l(0)‖_F, one value a member (§5.2). Small is lazy."""
+    for name, each in (("network", network), ("initial", initial)):
+        check_network(name, each)
+    if [weight.shape for weight in network.weights] != [weight.shape for weight in initial.weights]:
+        raise ValueError("initial must have the same shape and as many members as network.")
     moved, size = torch.zeros(2, network.members, dtype=network.dtype, device=network.device)
     for now, then in zip(network.weights, initial.weights, strict=True):
         # In parts: the difference of two large layers would take as much memory as a layer.
@@ -163,12 +172,14 @@ def local_lipschitz(network: Network, x: Tensor) -> Tensor:
 
     x: (batch, inputs). Returns (members,).
     """
-    _check_inputs(network, x)
+    check_inputs(network, x)
     return torch.linalg.matrix_norm(jacobian(network, x), ord=2).amax(dim=-1)
 
 
 def lipschitz_bound(network: FCN) -> Tensor:
     """Π_l ‖W_l‖_2 / α: a Lipschitz constant that holds everywhere, and is far from tight (§3.2). Returns (members,)."""
+    if not isinstance(network, FCN):
+        raise TypeError(f"network must be an FCN, not {shown(network)}.")
     bound = torch.ones(network.members, device=network.device, dtype=network.dtype)
     for weight in network.weights:
         bound = bound * torch.linalg.matrix_norm(weight, ord=2)
@@ -183,9 +194,9 @@ def attack(network: Network, x: Tensor, y: Tensor, *, radius: float, steps: int 
     2.5 · radius / steps along its normalized gradient, then back into its ball. Starts from x itself.
     Returns (members, batch, inputs). Pixel bounds are not enforced: the ball is the whole constraint, as in Definition 1.
     """
-    _check_inputs(network, x)
-    radius = check_real("radius", radius, exclusive=True)
-    check_count("steps", steps)
+    check_inputs(network, x)
+    check_classes("y", y, len(x), network.outputs)
+    radius, steps = _check_radius(radius, x), check_count("steps", steps)
     center = x.detach().expand(network.members, *x.shape)
     delta = torch.zeros_like(center)
     for _ in range(steps):
@@ -213,8 +224,8 @@ def error_under_attack(network: Network, x: Tensor, y: Tensor, *, radius: float,
 
 def probabilistic_robustness(network: Network, x: Tensor, *, radius: float, samples: int = 20, seed: int = 0) -> Tensor:
     """How often a δ uniform in the ball leaves the predicted label as it is (after Robey et al., 2022). Returns (members,)."""
-    _check_inputs(network, x)
-    check_count("samples", samples)
+    check_inputs(network, x)
+    radius, samples, seed = _check_radius(radius, x), check_count("samples", samples), check_count("seed", seed, least=0)
     with torch.no_grad():
         label = network(x).argmax(dim=-1)
         kept = torch.zeros_like(label)
@@ -229,15 +240,41 @@ def cross_entropy(f: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(f.mT, y.expand(f.shape[:2]), reduction="none")
 
 
-def _check_inputs(network: Network, x: Tensor) -> None:
-    if x.ndim != 2 or x.shape[1] != network.inputs:
+def check_network(name: str, network: Network) -> None:
+    """An `FCN` or a `ConvNet`, or an error that says so."""
+    if not isinstance(network, Network):
+        raise TypeError(f"{name} must be an FCN or a ConvNet, not {shown(network)}.")
+
+
+def check_inputs(network: Network, x: Tensor) -> None:
+    """Inputs (batch, inputs) that the network takes, at least one, or an error that says why not."""
+    check_network("network", network)
+    _check_tensor(x)
+    if x.ndim != 2 or x.shape[1] != network.inputs or not len(x):
         raise ValueError(f"x must have shape (batch, {network.inputs}) to fit the network, not {tuple(x.shape)}.")
-    _check_finite(x)
+    if x.dtype != network.dtype or x.device != network.device:
+        raise ValueError(f"x must be of type {network.dtype} on {network.device}, as the network is, not {x.dtype} on {x.device}.")
 
 
-def _check_finite(x: Tensor) -> None:
+def check_classes(name: str, y: Tensor, n: int, classes: int) -> None:
+    """A class for each of n inputs, or an error that says so."""
+    whole = isinstance(y, Tensor) and y.dtype == torch.int64 and y.shape == (n,)
+    if not whole:
+        raise ValueError(f"{name} must hold a class for each of the {n} inputs, of type torch.int64, not {shown(y)}.")
+    if y.min() < 0 or y.max() >= classes:
+        raise ValueError(f"{name} must hold classes from 0 to {classes - 1}, not from {y.min()} to {y.max()}.")
+
+
+def _check_tensor(x: Tensor) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point() or not x.ndim:
+        raise TypeError(f"x must be a tensor of real numbers, (batch, …), not {shown(x)}.")
     if not is_finite(x):
         raise ValueError("x must hold finite numbers only, but it has NaN or infinite entries.")
+
+
+def _check_radius(radius: float, x: Tensor) -> float:
+    """A radius whose square is finite in the precision of x, or an error that says so."""
+    return check_real("radius", radius, exclusive=True, most=math.sqrt(torch.finfo(x.dtype).max))
 
 
 def is_finite(x: Tensor) -> bool:

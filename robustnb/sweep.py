@@ -32,7 +32,7 @@ import torch
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from ._checks import check_choice, check_count, check_real
+from ._checks import check_choice, check_count, check_flag, check_real, shown
 from .atlas import SCALES, SWEEPS, Sweep, get_sweep
 from .convnets import convolutional, plan_of
 from .data import DATASETS, Dataset, load_data
@@ -75,11 +75,16 @@ def sweep(
     cannot be written: what it held is still there.
     """
     place = resolve_device(device)
+    if not isinstance(settings, Sequence):
+        raise TypeError(f"settings must be a sequence of Setting, not {shown(settings)}.")
+    check_flag("progress", progress)
     if minutes is not None:
         check_real("minutes", minutes)
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"out must lie in a folder that is there, not {str(out)!r}.")
     for setting in settings:
+        if not isinstance(setting, Setting):
+            raise TypeError(f"settings must hold values of Setting, not {shown(setting)}.")
         check_choice("dataset", setting.dataset, DATASETS if data is None else (data.name,))
         if executor is None:
             members_that_fit(setting, data or _data(setting.dataset, setting.normalize), place)

@@ -8,14 +8,15 @@ Where a formula asks for `init`, a name of Table 1 is meant, an `Initialization`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, lambertw, logsumexp
 
-from ._checks import check_counts
-from .initialization import Array, Initialization, Scales, get_initialization
+from ._checks import Array, check_broadcast, check_count, check_counts, check_real, check_reals, check_shape, shown
+from .initialization import Initialization, Scales, get_initialization
 
 # A name of Table 1, an initialization, or the standard deviations themselves.
 Init = str | Initialization | Scales
@@ -51,7 +52,8 @@ def mean_image_length(eigenvalues: ArrayLike, dimension: ArrayLike) -> Array:
     (derived here). Exact, up to a quadrature of 64 points (relative error below 1e-7).
     eigenvalues ≥ 0: (…, o), dimension d ≥ 1: any shape that broadcasts with the rest.
     """
-    spectrum = np.maximum(np.asarray(eigenvalues, dtype=np.float64), 0)
+    spectrum, d = np.maximum(check_reals("eigenvalues", eigenvalues, ndim=1), 0), check_counts("dimension", dimension)
+    check_broadcast(eigenvalues=spectrum.sum(axis=-1), dimension=d)
     scale = np.sqrt(2 * spectrum.sum(axis=-1))[..., None]
     shares = np.divide(2 * spectrum, scale**2, out=np.zeros_like(spectrum), where=scale > 0)
     # s · scale = u/(1 − u) maps the half line to (0, 1), where the integrand is smooth.
@@ -59,7 +61,7 @@ def mean_image_length(eigenvalues: ArrayLike, dimension: ArrayLike) -> Array:
     s = (u + 0.5) / (0.5 - u)
     decay = np.exp(-0.5 * np.log1p(shares[..., None] * s**2).sum(axis=-2))
     mean_root = scale[..., 0] / np.sqrt(np.pi) * ((1 - decay) / (u + 0.5) ** 2 @ weight)
-    return np.asarray(mean_ball_radius(dimension) * mean_root / np.exp(log_mean_chi(dimension)))
+    return np.asarray(mean_ball_radius(d) * mean_root / np.exp(log_mean_chi(d)))
 
 
 def convolution_second_moment(q: ArrayLike, *, beta: float, channels: int, stride: int = 1) -> Array:
@@ -69,52 +71,75 @@ def convolution_second_moment(q: ArrayLike, *, beta: float, channels: int, strid
     symmetric given its input, so half of it is left after φ; and as much of a perturbation, which φ' lets pass where φ lets pass the
     signal: one formula for both, at any width.
     """
-    q = np.pad(np.asarray(q, dtype=np.float64), 1)
+    beta, channels, stride = check_real("beta", beta), check_count("channels", channels), check_count("stride", stride)
+    q = np.pad(_matrix("q", q), 1)
     height, width = (size - 2 for size in q.shape)
     windows = sum(q[i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3))
-    return np.asarray(beta**2 * channels * windows)
+    return np.asarray(np.square(beta) * channels * windows)
+
+
+# From here on the sum of `log_relu_gain` loses more to rounding than two terms of its expansion leave out.
+WIDE = 2**20
 
 
 def log_relu_gain(width: ArrayLike) -> Array:
     """log of E √(χ²_ω), ω ~ Bin(m, ½): what one ReLU layer of m unit-variance neurons does to a norm, on average.
 
     Σ_{k=1}^m C(m, k) 2^{−m} E χ_k, summed in the log domain (derived here, from Lemma 2). Exact. As
-    m → ∞ the gain tends to √(m/2) from below. width m ≥ 1, any shape; costs O(m) for each distinct m.
+    m → ∞ the gain tends to √(m/2) from below. width m ≥ 1, any shape; costs O(m) for each distinct m ≤ WIDE. Above that it is
+    √(m/2) (1 − 5/(8m)), by the mean m/2 and the variance 5m/4 of χ²_ω, which leaves out a part of order 1/m².
     """
     m = check_counts("width", width)
     distinct, place = np.unique(m, return_inverse=True)
-    gains = np.empty_like(distinct)
-    for i, each in enumerate(distinct):
+    gains = np.asarray(0.5 * np.log(distinct / 2) + np.log1p(-5 / (8 * distinct)))
+    for i, each in enumerate(distinct[distinct <= WIDE]):
         k = np.arange(1, int(each) + 1)
         log_binomial = gammaln(each + 1) - gammaln(k + 1) - gammaln(each - k + 1) - each * np.log(2)
         gains[i] = logsumexp(log_binomial + log_mean_chi(k))
     return np.asarray(gains[place].reshape(m.shape))
 
 
+def _matrix(name: str, value: ArrayLike) -> Array:
+    matrix = check_reals(name, value)
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(f"{name} must be a matrix that is not empty, not {shown(value)}.")
+    return matrix
+
+
+def _positive(name: str, value: ArrayLike) -> Array:
+    numbers = check_reals(name, value)
+    if not (numbers > 0).all():
+        raise ValueError(f"{name} must hold numbers above 0, not {shown(value)}.")
+    return numbers
+
+
 def _scales(init: Init, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Scales:
     if isinstance(init, Scales):
-        return Scales(*(np.asarray(scale, dtype=np.float64) for scale in init))
+        return Scales(*(check_reals("init", scale) for scale in init))
     return get_initialization(init).scales(inputs=inputs, width=width, depth=depth, outputs=outputs)
 
 
-def _log_stability(init: Init, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike, log_gain: Array) -> Array:
-    """log P/ε at initialization when each of the L − 1 ReLU layers multiplies the mean norm by β_l exp(log_gain)."""
-    scales = _scales(init, inputs, width, depth, outputs)
-    hidden = np.asarray(depth, dtype=np.float64) - 2
+def _log_stability(
+    init: Init, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike, gain: Callable[[Array], Array]
+) -> Array:
+    """log P/ε at initialization when each of the L − 1 ReLU layers multiplies the mean norm by β_l exp(gain(m))."""
+    d, m, layers, o = check_shape(inputs, width, depth, outputs)
+    scales, log_gain = _scales(init, d, m, layers, o), gain(m)
+    hidden = layers - 2
     return np.asarray(
-        np.log(mean_ball_radius(inputs))
+        np.log(mean_ball_radius(d))
         - np.log(scales.alpha)
         + np.log(scales.beta_first)
         + hidden * np.log(scales.beta)
         + np.log(scales.beta_last)
         + (hidden + 1) * log_gain
-        + log_mean_chi(outputs)
+        + log_mean_chi(o)
     )
 
 
 def log_stability_at_initialization(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Array:
     """Natural logarithm of `stability_at_initialization`: finite where the value itself leaves float64's range."""
-    return _log_stability(init, inputs, width, depth, outputs, log_relu_gain(width))
+    return _log_stability(init, inputs, width, depth, outputs, log_relu_gain)
 
 
 def stability_at_initialization(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Array:
@@ -145,9 +170,7 @@ def gamma_regime(gamma: ArrayLike) -> NDArray[np.str_]:
     "helps exponentially" for γ < 1 (LeCun), "hurts polynomially" for γ = 1 (He, NTK; to 1e-9), "hurts exponentially" for γ > 1.
     γ ≥ 0, any shape.
     """
-    g = np.asarray(gamma, dtype=np.float64)
-    if not (g >= 0).all():
-        raise ValueError(f"gamma must hold numbers of at least 0, not {gamma!r}.")
+    g = check_reals("gamma", gamma, least=0)
     return np.where(
         np.isclose(g, 1, rtol=0, atol=1e-9), "hurts polynomially", np.where(g < 1, "helps exponentially", "hurts exponentially")
     )
@@ -160,12 +183,10 @@ def theorem_1(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLi
     training moves (Lemma 4), the second what initialization gives (Lemma 5). With the initializations of Table 1 it is
     that table's last column. Order: only shapes and exponents mean something. Arguments as in `stability_at_initialization`.
     """
-    m, depth = check_counts("width", width), check_counts("depth", depth, least=2)
-    scales = _scales(init, inputs, width, depth, outputs)
-    common = scales.beta_first * scales.beta_last * (scales.beta * np.sqrt(m / 2)) ** (depth - 2) / scales.alpha
-    training = common * depth**1.5 * m * np.exp(-m / depth**3)
-    initialization = common * np.sqrt(m * check_counts("outputs", outputs))
-    return Theorem1(*np.broadcast_arrays(training, initialization))
+    d, m, layers, o = check_shape(inputs, width, depth, outputs)
+    scales = _scales(init, d, m, layers, o)
+    common = scales.beta_first * scales.beta_last * (scales.beta * np.sqrt(m / 2)) ** (layers - 2) / scales.alpha
+    return Theorem1(common * layers**1.5 * m * np.exp(-m / layers**3), common * np.sqrt(m * o))
 
 
 def peak_width(depth: ArrayLike) -> Array:
@@ -184,7 +205,8 @@ def plateau_width(depth: ArrayLike, outputs: ArrayLike = 1) -> Array:
     W on its lower branch, near (L³/2) ln(L³ m/o). NaN where the first term is below at every width (o > L⁶/(2e)).
     depth L ≥ 2, outputs o ≥ 1, any shapes.
     """
-    cube, o = check_counts("depth", depth, least=2) ** 3, check_counts("outputs", outputs)
+    layers, o = check_broadcast(depth=check_counts("depth", depth, least=2), outputs=check_counts("outputs", outputs))
+    cube = layers**3
     argument = -2 * o / cube**2
     inside = argument >= -np.exp(-1)
     width = -cube / 2 * lambertw(np.where(inside, argument, -np.exp(-1)), k=-1).real
@@ -205,7 +227,7 @@ def table_2(*, width: ArrayLike, depth: ArrayLike) -> Table2:
     ours (Theorem 1): √(L³ m) e^{−m/L³} + 1. Wu et al. (2021): L² m^{1/3} √(ln m) + √(m L). Huang et al. (2021):
     2^{(3L−5)/2} √m. width m ≥ 1, depth L ≥ 2: any shapes that broadcast.
     """
-    m, layers = np.broadcast_arrays(check_counts("width", width), check_counts("depth", depth, least=2))
+    m, layers = check_broadcast(width=check_counts("width", width), depth=check_counts("depth", depth, least=2))
     ours = np.sqrt(layers**3 * m) * np.exp(-m / layers**3) + 1
     wu = layers**2 * np.cbrt(m) * np.sqrt(np.log(m)) + np.sqrt(m * layers)
     return Table2(ours, wu, 2 ** ((3 * layers - 5) / 2) * np.sqrt(m))
@@ -213,8 +235,8 @@ def table_2(*, width: ArrayLike, depth: ArrayLike) -> Table2:
 
 def parameter_count(*, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Array:
     """p = d m + (L − 2) m² + m o, the number of weights of a network of eq. (2). Exact."""
-    m, d, o = check_counts("width", width), check_counts("inputs", inputs), check_counts("outputs", outputs)
-    return np.asarray(d * m + (check_counts("depth", depth, least=2) - 2) * m**2 + m * o)
+    d, m, layers, o = check_shape(inputs, width, depth, outputs)
+    return np.asarray(d * m + (layers - 2) * m**2 + m * o)
 
 
 def law_of_robustness(*, samples: ArrayLike, inputs: ArrayLike, parameters: ArrayLike) -> Array:
@@ -223,7 +245,8 @@ def law_of_robustness(*, samples: ArrayLike, inputs: ArrayLike, parameters: Arra
     For isoperimetric data, label noise, a fit below the noise level and polynomially bounded weights, up to logarithms. With
     p ≈ m d weights of two layers it is √(n/m). samples n, inputs d, parameters p ≥ 1: any shapes that broadcast.
     """
-    n, d, p = check_counts("samples", samples), check_counts("inputs", inputs), check_counts("parameters", parameters)
+    numbers = {"samples": samples, "inputs": inputs, "parameters": parameters}
+    n, d, p = check_broadcast(**{name: check_counts(name, number) for name, number in numbers.items()})
     return np.asarray(np.sqrt(n * d / p))
 
 
@@ -233,11 +256,11 @@ def jensen_bound(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: Arra
     The second moment itself is E‖J_0 δ‖² = ε² d/(d+2) times this squared, so that for few layers and many inputs little is lost.
     Arguments as in `stability_at_initialization`.
     """
-    m, o = check_counts("width", width), check_counts("outputs", outputs)
-    scales = _scales(init, inputs, width, depth, outputs)
+    d, m, layers, o = check_shape(inputs, width, depth, outputs)
+    scales = _scales(init, d, m, layers, o)
     log_gamma = np.log(scales.beta) + 0.5 * np.log(m / 2)
     first = 0.5 * np.log(m * o / 2) + np.log(scales.beta_first) + np.log(scales.beta_last) - np.log(scales.alpha)
-    return np.asarray(np.exp(first + (check_counts("depth", depth, least=2) - 2) * log_gamma))
+    return np.asarray(np.exp(first + (layers - 2) * log_gamma))
 
 
 def theorem_2(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike = 1) -> Array:
@@ -246,8 +269,8 @@ def theorem_2(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLi
     ‖W_l(0)‖_F is nearer to m β_l, so m^{3/2} asks for more than is needed: `least_movement` gives explicit constants.
     Arguments as in `stability_at_initialization`; the theorem is for one output.
     """
-    m, layers = check_counts("width", width), check_counts("depth", depth, least=2)
-    scales = _scales(init, inputs, width, depth, outputs)
+    d, m, layers, o = check_shape(inputs, width, depth, outputs)
+    scales = _scales(init, d, m, layers, o)
     sum_of_betas = scales.beta_first + (layers - 2) * scales.beta + scales.beta_last
     return np.asarray(np.exp(np.log(scales.alpha) - layers * np.log(m**1.5 * sum_of_betas)))
 
@@ -257,8 +280,8 @@ def critical_exponent(*, width: ArrayLike, depth: ArrayLike, power: float = 1.5)
 
     power: of m in the condition; 3/2 as the theorem has it, 1 for the order of the explicit companion. width m ≥ 2, depth L ≥ 2.
     """
-    m, layers = check_counts("width", width, least=2), check_counts("depth", depth, least=2)
-    return np.asarray(power + np.log(layers) / np.log(m))
+    m, layers = check_broadcast(width=check_counts("width", width, least=2), depth=check_counts("depth", depth, least=2))
+    return np.asarray(check_real("power", power) + np.log(layers) / np.log(m))
 
 
 def least_movement(norms: ArrayLike, reach: ArrayLike, imbalance: ArrayLike = 0.0) -> Array:
@@ -270,9 +293,9 @@ def least_movement(norms: ArrayLike, reach: ArrayLike, imbalance: ArrayLike = 0.
 
     norms: ‖W_l(0)‖_F, shape (…, L); reach: (…); imbalance: q_l, (…, L). Returns (…, L).
     """
-    start, q = np.asarray(norms, dtype=np.float64) ** 2, np.asarray(imbalance, dtype=np.float64)
-    q = np.broadcast_to(q, np.broadcast_shapes(q.shape, start.shape))
-    grown = np.asarray(reach, dtype=np.float64)[..., None] ** (2 / start.shape[-1]) - start.mean(-1, keepdims=True)
+    start, q = check_broadcast(norms=check_reals("norms", norms, least=0, ndim=1) ** 2, imbalance=check_reals("imbalance", imbalance))
+    _, reach = check_broadcast(norms=start.sum(-1), reach=check_reals("reach", reach, least=0))
+    grown = reach[..., None] ** (2 / max(1, start.shape[-1])) - start.mean(-1, keepdims=True)
     end = start + grown + q - q.mean(-1, keepdims=True)
     return np.asarray(np.maximum(np.sqrt(np.maximum(end, 0)) - np.sqrt(start), 0))
 
@@ -283,14 +306,18 @@ def growth_rate(x: ArrayLike, residual: ArrayLike, alpha: ArrayLike = 1.0) -> Ar
     For the squared loss ½ (f − y)², averaged over a batch of B: a step of size η multiplies no neuron's |a_r| + ‖w_r‖ by more than
     1 + η K ≤ e^{η K}. x: X, (B, d); residual: f − y, (…, B). Returns (…).
     """
-    x, r = np.asarray(x, dtype=np.float64), np.asarray(residual, dtype=np.float64)
-    return np.asarray(np.linalg.norm(x, 2) * np.linalg.norm(r, axis=-1) / (np.asarray(alpha) * len(x)))
+    x, r = _matrix("x", x), check_reals("residual", residual, ndim=1)
+    if r.shape[-1] != len(x):
+        raise ValueError(f"residual must have shape (…, {len(x)}) to fit x, not {r.shape}.")
+    lengths, alpha = check_broadcast(residual=np.linalg.norm(r, axis=-1), alpha=_positive("alpha", alpha))
+    return np.asarray(np.linalg.norm(x, 2) * lengths / (alpha * len(x)))
 
 
 def neuron_mass(first: ArrayLike, last: ArrayLike) -> Array:
     """Σ_r (|a_r| + ‖w_r‖)² of a two-layer network with one output. first: w_r as columns (…, d, m); last: a_r, (…, m). Exact."""
-    w, a = np.asarray(first, dtype=np.float64), np.asarray(last, dtype=np.float64)
-    return np.asarray(((np.abs(a) + np.linalg.norm(w, axis=-2)) ** 2).sum(-1))
+    w, a = check_reals("first", first, ndim=2), check_reals("last", last, ndim=1)
+    lengths, a = check_broadcast(first=np.linalg.norm(w, axis=-2), last=a)
+    return np.asarray(((np.abs(a) + lengths) ** 2).sum(-1))
 
 
 def mean_neuron_mass(init: Init, *, inputs: ArrayLike, width: ArrayLike) -> Array:
@@ -298,8 +325,8 @@ def mean_neuron_mass(init: Init, *, inputs: ArrayLike, width: ArrayLike) -> Arra
 
     For m^{−c} it is m^{1−2c} times a number that depends on d alone: the rate of Theorem 3's companion. inputs d, width m ≥ 1.
     """
-    m, d = check_counts("width", width), check_counts("inputs", inputs)
-    first, _, last, _ = _scales(init, inputs, width, 2, 1)
+    d, m, layers, o = check_shape(inputs, width, 2, 1)
+    first, _, last, _ = _scales(init, d, m, layers, o)
     mixed = 2 * first * last * np.exp(log_mean_chi(d)) * np.sqrt(2 / np.pi)
     return np.asarray(m * (d * first**2 + mixed + last**2))
 
@@ -310,8 +337,10 @@ def early_stability_bound(mass: ArrayLike, growth: ArrayLike, *, inputs: ArrayLi
     For two-layer networks with one output on the squared loss, at every x and every t. mass: `neuron_mass` at t = 0, or its mean;
     growth: Σ_s η_s K_s with `growth_rate` at each step (K t for gradient flow). All broadcast.
     """
-    direction = mean_ball_radius(inputs) * mean_absolute_projection(inputs)
-    return np.asarray(direction * np.exp(2 * np.asarray(growth)) / (4 * np.asarray(alpha)) * np.asarray(mass))
+    numbers = {"mass": check_reals("mass", mass, least=0), "growth": check_reals("growth", growth)}
+    mass, growth, d, alpha = check_broadcast(**numbers, inputs=check_counts("inputs", inputs), alpha=_positive("alpha", alpha))
+    direction = mean_ball_radius(d) * mean_absolute_projection(d)
+    return np.asarray(direction * np.exp(2 * growth) / (4 * alpha) * mass)
 
 
 def two_layer_gram(x: ArrayLike, first: ArrayLike, last: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
@@ -320,7 +349,11 @@ def two_layer_gram(x: ArrayLike, first: ArrayLike, last: ArrayLike, alpha: Array
     H_ij = (1/α²) Σ_r [a_r² 1{w_r·x_i ≥ 0} 1{w_r·x_j ≥ 0} x_i·x_j + φ(w_r·x_i) φ(w_r·x_j)], a sum over neurons without 1/m. Exact.
     x: (n, d); first: w_r as columns (…, d, m); last: a_r, (…, m). Returns (…, n, n).
     """
-    x, w, a = (np.asarray(part, dtype=np.float64) for part in (x, first, last))
+    x, w, a = _matrix("x", x), check_reals("first", first, ndim=2), check_reals("last", last, ndim=1)
+    if w.shape[-2] != x.shape[1]:
+        raise ValueError(f"first must have shape (…, {x.shape[1]}, m) to fit x, not {w.shape}.")
+    _, a = check_broadcast(first=w[..., 0, :], last=a)
+    check_broadcast(first=a[..., 0], alpha=_positive("alpha", alpha))
     before = x @ w
     gates = (before >= 0) * a[..., None, :]
     h = np.maximum(before, 0)
@@ -334,9 +367,11 @@ def mean_two_layer_gram(x: ArrayLike, init: Init, *, width: ArrayLike) -> Array:
     With θ the angle between x_i and x_j: (m/(2π α²)) [β_L² (π − θ) x_i·x_j + β_1² ‖x_i‖ ‖x_j‖ (sin θ + (π − θ) cos θ)].
     x: (n, d), without rows of zeros; width m ≥ 1, any shape (…). Returns (…, n, n).
     """
-    x = np.asarray(x, dtype=np.float64)
-    m = check_counts("width", width)
-    scales = _scales(init, x.shape[1], width, 2, 1)
+    x = _matrix("x", x)
+    if not x.any(axis=1).all():
+        raise ValueError("x must hold no rows of zeros, for which no angle is defined.")
+    d, m, layers, o = check_shape(x.shape[1], width, 2, 1)
+    scales = _scales(init, d, m, layers, o)
     first, last, alpha = (np.asarray(scale)[..., None, None] for scale in (scales.beta_first, scales.beta_last, scales.alpha))
     norms = np.linalg.norm(x, axis=1)
     lengths = norms[:, None] * norms
@@ -360,10 +395,15 @@ def gram_drift_bound(
     The mean is over an initialization with β_1 = β_L = β; the supremum over all networks with ‖w_r − w_r(0)‖ ≤ R_w
     (`weight_movement`) and |a_r − a_r(0)| ≤ R_a (`output_movement`) for every neuron r; inputs of unit length. All broadcast.
     """
-    n, m = check_counts("samples", samples), check_counts("width", width)
-    b, r_w, r_a = (np.asarray(part, dtype=np.float64) for part in (beta, weight_movement, output_movement))
+    lengths = {"beta": beta, "weight_movement": weight_movement, "output_movement": output_movement}
+    n, m, alpha, b, r_w, r_a = check_broadcast(
+        samples=check_counts("samples", samples),
+        width=check_counts("width", width),
+        alpha=_positive("alpha", alpha),
+        **{name: check_reals(name, length, least=0) for name, length in lengths.items()},
+    )
     inside = 2 * np.sqrt(2 / np.pi) * b * (r_a + 1.5 * r_w) + r_a**2 + r_w**2
-    return np.asarray(n**2 * m / np.asarray(alpha) ** 2 * inside)
+    return np.asarray(n**2 * m / alpha**2 * inside)
 
 
 def wide_stability_at_initialization(init: Init, *, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Array:
@@ -372,5 +412,4 @@ def wide_stability_at_initialization(init: Init, *, inputs: ArrayLike, width: Ar
     For LeCun, He and NTK the width cancels and this is the limit itself; for m^(−c) it is the leading
     order in m. Arguments as there.
     """
-    log_gain = np.asarray(0.5 * np.log(check_counts("width", width) / 2))
-    return np.asarray(np.exp(_log_stability(init, inputs, width, depth, outputs, log_gain)))
+    return np.asarray(np.exp(_log_stability(init, inputs, width, depth, outputs, lambda m: np.asarray(0.5 * np.log(m / 2)))))

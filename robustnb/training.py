@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ._checks import check_choice, check_count, check_real
+from ._checks import check_broadcast, check_choice, check_count, check_flag, check_numbers, check_real, shown
 from .data import Dataset
 from .engine import engine_for, losses_on
 from .networks import FCN
-from .stability import Network, is_finite, lazy_ratio, perturbation_stability
+from .stability import Network, check_classes, check_inputs, check_network, is_finite, lazy_ratio, perturbation_stability
 
 LOSSES = ("cross_entropy", "squared")
 
@@ -54,7 +54,8 @@ class Run:
 
 def stepped_lr(first: float, decay: float) -> Callable[[int], float]:
     """A learning rate for each epoch (1, 2, …): `first`, multiplied by `decay` every ten epochs."""
-    return lambda epoch: first * decay ** ((epoch - 1) // 10)
+    first, decay = check_real("first", first), check_real("decay", decay)
+    return lambda epoch: first * decay ** ((check_count("epoch", epoch) - 1) // 10)
 
 
 # The paper's schedule (§5.1, restored): 0.001 for epochs 1 to 10, then ×0.8 every 10 epochs.
@@ -67,7 +68,8 @@ def is_untrained(loss: ArrayLike, zero_loss: ArrayLike) -> NDArray[np.bool_]:
     So it is at the start, for a network that died, and for a deep network with tiny weights, which stays near the saddle at
     zero for long. Its stability is small because it has learned nothing. NaN (a diverged run) is not untrained.
     """
-    return np.asarray(np.asarray(loss) >= UNTRAINED * np.asarray(zero_loss))
+    reached, zero = check_broadcast(loss=check_numbers("loss", loss), zero_loss=check_numbers("zero_loss", zero_loss))
+    return np.asarray(reached >= UNTRAINED * zero)
 
 
 def train(
@@ -95,6 +97,14 @@ def train(
 
     Raises ValueError or TypeError, before any work, for an argument out of range or data that do not fit.
     """
+    check_network("network", network)
+    if not isinstance(data, Dataset):
+        raise TypeError(f"data must be a Dataset, not {shown(data)}.")
+    if not (on_epoch is None or callable(on_epoch)):
+        raise TypeError(f"on_epoch must be a function or None, not {shown(on_epoch)}.")
+    if not isinstance(stop, Event | None):
+        raise TypeError(f"stop must be a threading.Event or None, not {shown(stop)}.")
+    check_flag("progress", progress)
     epochs = check_count("epochs", epochs, least=0)
     batch_size = check_count("batch_size", batch_size)
     batch_seed = check_count("batch_seed", batch_seed, least=0)
@@ -172,10 +182,10 @@ def gradient_descent(
     Raises ValueError for data that do not fit, FloatingPointError as soon as a member diverges (as `train` defines it).
     """
     lr, steps = check_real("lr", lr), check_count("steps", steps, least=0)
-    if x.ndim != 2 or x.shape[1] != network.inputs:
-        raise ValueError(f"x must have shape (n, {network.inputs}) to fit the network, not {tuple(x.shape)}.")
-    if y.shape != (len(x), network.outputs) or not y.is_floating_point():
-        raise ValueError(f"y must hold real targets of shape {(len(x), network.outputs)}, not {tuple(y.shape)} of {y.dtype}.")
+    check_inputs(network, x)
+    if not isinstance(y, Tensor) or y.shape != (len(x), network.outputs) or y.dtype != network.dtype:
+        raise ValueError(f"y must hold real targets of shape {(len(x), network.outputs)} and type {network.dtype}, not {shown(y)}.")
+    batch_seed = check_count("batch_seed", batch_seed, least=0)
     size = len(x) if batch_size is None else check_count("batch_size", batch_size)
     return _descend(network, x, y, lr, steps, size, torch.Generator().manual_seed(batch_seed))
 
@@ -266,7 +276,4 @@ def _check_data(network: Network, data: Dataset) -> None:
             raise ValueError(f"data.x_{part} must be of type {network.dtype}, as the network is, not {x.dtype}.")
         if not is_finite(x):
             raise ValueError(f"data.x_{part} must hold finite numbers only, but it has NaN or infinite entries.")
-        if len(y) != len(x):
-            raise ValueError(f"data.y_{part} must hold a class for each of the {len(x)} inputs, not {len(y)}.")
-        if y.min() < 0 or y.max() >= data.classes:
-            raise ValueError(f"data.y_{part} must hold classes from 0 to {data.classes - 1}, not from {y.min()} to {y.max()}.")
+        check_classes(f"data.y_{part}", y, len(x), data.classes)

@@ -260,7 +260,7 @@ def test_residual_branches_are_scaled_to_keep_the_signal():
         ({"depth": 9, "model": "resnet"}, r"^depth must be 8, 14, 20 or any other 6n \+ 2 for a residual network, not 9\.$"),
         ({"depth": 1}, r"^depth must be .*at least 2, not 1\.$"),
         ({"width": 0}, r"^width must be .*at least 1, not 0\.$"),
-        ({"seeds": ()}, r"^seeds must hold at least one whole number, not none\.$"),
+        ({"seeds": ()}, r"^seeds must hold at least one whole number, not \(\)\.$"),
         ({"init": "xavier"}, r"^init must be .*, not 'xavier'\.$"),
     ],
 )

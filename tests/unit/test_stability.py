@@ -133,7 +133,7 @@ def test_each_part_of_a_module_is_left_in_the_mode_it_was_in():
 
 def test_a_module_is_left_in_its_mode_when_it_fails():
     module = nn.Sequential(nn.Linear(5, 3)).train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"^x must be a batch that the module takes"):
         perturbation_stability(module, inputs())
     assert module.training
 

@@ -232,7 +232,7 @@ def test_regimes_of_the_named_initializations():
         "ntk": "hurts polynomially",
         "m^-1.5": "helps exponentially",
     }
-    with pytest.raises(ValueError, match=r"gamma must hold numbers of at least 0, not -0\.1"):
+    with pytest.raises(ValueError, match=r"gamma must hold finite numbers of at least 0, not -0\.1"):
         theory.gamma_regime(-0.1)
 
 
@@ -359,3 +359,9 @@ def test_theorem_2_grows_with_width_for_tiny_weights_and_falls_for_the_lazy_init
             assert (value < 1e-8).all()
         else:
             np.testing.assert_allclose(steps, 3 * slope)
+
+
+def test_the_gain_of_very_wide_layers_continues_that_of_narrower_ones():
+    at, above = theory.log_relu_gain([theory.WIDE, theory.WIDE + 1])
+    assert above - at == pytest.approx(0.5 / theory.WIDE, rel=0.02)
+    assert theory.log_relu_gain(1e15) == pytest.approx(0.5 * np.log(0.5e15), rel=1e-14)
