@@ -53,11 +53,11 @@ def check_flag(name: str, value: Any) -> bool:
     return value
 
 
-def check_counts(name: str, value: Any, *, least: int = 1) -> Array:
-    """A whole number or an array of them, each at least `least`, as floats; or an error that says so."""
+def check_counts(name: str, value: Any, *, least: int = 1, ndim: int = 0) -> Array:
+    """A whole number or an array of them, each at least `least`, as floats, with at least `ndim` axes; or an error that says so."""
     counts = _numbers(value)
-    if counts is None or not (np.isfinite(counts) & (counts == np.floor(counts)) & (counts >= least)).all():
-        raise ValueError(f"{name} must hold whole numbers of at least {least}, not {shown(value)}.")
+    if counts is None or counts.ndim < ndim or not (np.isfinite(counts) & (counts == np.floor(counts)) & (counts >= least)).all():
+        raise ValueError(f"{name} must hold whole numbers of at least {least}{_axes(ndim)}, not {shown(value)}.")
     return counts
 
 
@@ -66,9 +66,12 @@ def check_reals(name: str, value: Any, *, least: float = -math.inf, ndim: int = 
     numbers = _numbers(value)
     if numbers is None or numbers.ndim < ndim or not (np.isfinite(numbers) & (numbers >= least)).all():
         bound = "" if least == -math.inf else f" of at least {least:g}"
-        axes = f" in at least {ndim} {'axis' if ndim == 1 else 'axes'}" if ndim else ""
-        raise ValueError(f"{name} must hold finite numbers{bound}{axes}, not {shown(value)}.")
+        raise ValueError(f"{name} must hold finite numbers{bound}{_axes(ndim)}, not {shown(value)}.")
     return numbers
+
+
+def _axes(ndim: int) -> str:
+    return f" in at least {ndim} {'axis' if ndim == 1 else 'axes'}" if ndim else ""
 
 
 def check_numbers(name: str, value: Any) -> Array:
@@ -120,6 +123,18 @@ def check_real(name: str, value: Any, *, least: float = 0.0, exclusive: bool = F
     if not math.isfinite(number) or not least <= number <= most or (exclusive and number == least):
         raise ValueError(f"{name} must be {allowed}, not {shown(value)}.")
     return number
+
+
+def check_table(name: str, value: Any, *columns: str, words: tuple[str, ...] = ()) -> None:
+    """A pandas table with these columns of numbers and, in `words`, of anything; or an error that says which it lacks."""
+    held = getattr(value, "dtypes", None)
+    if getattr(value, "ndim", 0) != 2 or held is None:
+        raise TypeError(f"{name} must be a table (pandas.DataFrame), not {shown(value)}.")
+    for column in (*columns, *words):
+        if not isinstance(column, str) or list(value.columns).count(column) != 1:
+            raise ValueError(f"{name} must have one column {column!r}, not {shown(list(value.columns))}.")
+        if column in columns and held[column].kind not in "biuf":
+            raise TypeError(f"{name} must hold numbers in its column {column!r}, not {held[column]}.")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:

@@ -67,6 +67,8 @@ class Sweep:
 
 def to_fit(dataset: str, init: str) -> dict[str, float | int]:
     """How networks of this initialization are trained to fit: lr and epochs, as `Setting` takes them."""
+    check_choice("dataset", dataset, tuple(FIT_LR))
+    check_choice("init", init, tuple(FIT_LR[dataset]))
     return {"lr": FIT_LR[dataset][init], "epochs": FIT_EPOCHS[dataset]}
 
 

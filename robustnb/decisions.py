@@ -13,6 +13,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from ._checks import check_reals, shown
+
 Array = NDArray[np.float64]
 
 # The chance that any of all conditions gets a wrong answer.
@@ -46,13 +48,17 @@ def decide(conditions: list[Condition]) -> pd.DataFrame:
     Value and its 95 % interval (not corrected) are those of the sample that decides: of the best alternative, the weakest part.
     p is two-sided; the answer is "yes" or "no" if Holm's corrected p is at most ERROR_RATE, else "open".
     """
+    if not isinstance(conditions, list) or not all(isinstance(condition, Condition) for condition in conditions):
+        raise TypeError(f"conditions must be a list of Condition, not {shown(conditions)}.")
+    if not conditions:
+        raise ValueError("conditions must hold at least one, not none.")
     rows = []
     for condition in conditions:
         p_yes, p_no, sample = _test(condition)
         mean, n = sample.mean(), len(sample)
         half = stats.t.ppf(0.975, n - 1) * sample.std(ddof=1) / np.sqrt(n)
-        shown = np.exp if condition.ratio else np.asarray
-        value, low, high, least, most = (float(shown(number)) for number in (mean, mean - half, mean + half, *condition.bounds))
+        unit = np.exp if condition.ratio else np.asarray
+        value, low, high, least, most = (float(unit(number)) for number in (mean, mean - half, mean + half, *condition.bounds))
         words = {name: getattr(condition, name) for name in ("item", "page", "claim", "where", "when", "statistic", "ratio")}
         numbers = {"n": n, "value": value, "low": low, "high": high, "least": least, "most": most}
         rows.append(words | numbers | {"p": min(1.0, 2 * min(p_yes, p_no)), "leans": "yes" if p_yes < p_no else "no"})
@@ -88,7 +94,9 @@ def _within(sample: Array, least: float, most: float) -> tuple[float, float]:
 
 def holm(p: ArrayLike) -> Array:
     """Holm's (1979) correction: with it, the chance of any wrong rejection is at most the level, whatever the dependence."""
-    p = np.asarray(p, dtype=float)
+    p = check_reals("p", p, least=0, ndim=1)
+    if p.ndim > 1 or (p > 1).any():
+        raise ValueError(f"p must hold probabilities in one axis, not {shown(p)}.")
     order = np.argsort(p)
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))

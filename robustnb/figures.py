@@ -14,6 +14,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from . import theory
+from ._checks import check_choice, check_counts, check_table, shown
 from .initialization import get_initialization
 from .settings import KEY
 
@@ -70,6 +71,10 @@ def over_seeds(table: pd.DataFrame, by: str | list[str], value: str = "stability
     for a single one). Raises ValueError if networks of several settings would be averaged.
     """
     by = [by] if isinstance(by, str) else by
+    if not isinstance(by, list) or not by:
+        raise TypeError(f"by must name a column or hold a list of names, not {shown(by)}.")
+    check_table("table", table, "untrained", "diverged", words=(*by, "init_seed"))
+    check_table("table", table, value)
     kept = table[~table.diverged.astype(bool)]
     for column in KEY:
         if column in table and column not in (*by, "batch_seed", "init_seed") and (kept.groupby(by)[column].nunique() > 1).any():
@@ -87,7 +92,11 @@ def against(axes: Axes, table: pd.DataFrame, x: str, value: str = "stability", *
 
     A hollow marker says that most of the seeds there are untrained.
     """
+    _check_axes(axes)
+    check_choice("x", x, tuple(AXIS_LABELS))
     summary = over_seeds(table, x, value)
+    if summary.empty:
+        raise ValueError("table must hold at least one network that did not diverge, not none.")
     n = sorted(set(summary.n))
     seeds = f"n = {n[0]}" if len(n) == 1 else f"n = {n[0]} to {n[-1]}"
     look: dict[str, Any] = {"marker": "o", "markersize": 5} | style
@@ -104,8 +113,15 @@ def against(axes: Axes, table: pd.DataFrame, x: str, value: str = "stability", *
     return summary
 
 
+def _check_axes(axes: Any) -> None:
+    if not isinstance(axes, Axes):
+        raise TypeError(f"axes must be matplotlib Axes, not {shown(axes)}.")
+
+
 def width_axis(axes: Axes, widths: Sequence[int]) -> None:
     """A log axis of widths, with a tick at each power of two that was measured."""
+    _check_axes(axes)
+    check_counts("widths", widths, ndim=1)
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(widths), [str(width) for width in widths])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -114,7 +130,9 @@ def width_axis(axes: Axes, widths: Sequence[int]) -> None:
 
 def exact_at_initialization(axes: Axes, init: str, widths: Sequence[int], depth: int, *, inputs: int, outputs: int, **style: Any) -> None:
     """Draw the exact P/ε before training against width, as a dashed line."""
-    value = theory.stability_at_initialization(init, inputs=inputs, width=np.asarray(widths), depth=depth, outputs=outputs)
+    _check_axes(axes)
+    check_counts("widths", widths, ndim=1)
+    value = theory.stability_at_initialization(init, inputs=inputs, width=widths, depth=depth, outputs=outputs)
     axes.plot(widths, value, **({"linestyle": "--", "label": "exact, before training"} | style))
 
 
@@ -129,4 +147,5 @@ def small_multiples(panels: Iterable[Axes], table: pd.DataFrame, measures: dict[
 
 def init_style(init: str) -> dict[str, Any]:
     """Colour, marker and label of an initialization's curve, the same in every figure."""
+    check_choice("init", init, tuple(COLORS))
     return {"color": COLORS[init], "marker": MARKERS[init], "label": get_initialization(init).label}

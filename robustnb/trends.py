@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ._checks import check_count, check_flag, check_real, check_table, shown
 from .settings import KEY
 
 Array = NDArray[np.float64]
@@ -25,6 +26,7 @@ def curve(table: pd.DataFrame, x: str, value: str = "stability") -> pd.DataFrame
     Diverged and untrained networks are left out, since their P/ε says nothing of what training does. So is an x at which they are
     more than one in eight, since the others are a selection then, and an x with fewer than LEAST_SEEDS seeds.
     """
+    check_table("table", table, x, value, "diverged", "untrained", words=("init_seed",))
     learned = ~table.diverged.astype(bool) & ~table.untrained.astype(bool)
     most = learned.groupby(table[x]).mean() >= MOST
     means = table[learned & table[x].map(most)].groupby([x, "init_seed"])[value].mean().unstack()
@@ -38,6 +40,8 @@ def at_loss(table: pd.DataFrame, loss: float) -> pd.DataFrame:
     logarithm of the loss, P/ε and κ on a log scale, between the two rows around that time; κ starts at 0 and is linear there.
     A setting whose seeds reached that loss in fewer than seven cases of eight has no rows: those that did are a selection.
     """
+    check_table("table", table, "train_loss", *_ALONG, words=KEY)
+    check_real("loss", loss, exclusive=True)
     rows = table.sort_values("epoch")
     setting = [rows[key] for key in KEY if key not in ("init_seed", "batch_seed", "epoch")]
     network = [*setting, rows.init_seed, rows.batch_seed]
@@ -62,18 +66,38 @@ def at_loss(table: pd.DataFrame, loss: float) -> pd.DataFrame:
 _ALONG = ("stability", "lazy_ratio", "train_accuracy", "test_accuracy", "epoch")
 
 
+def _check_curve(name: str, value: Any) -> None:
+    """A table as `curve` gives it, or an error that says so."""
+    if not (
+        isinstance(value, pd.DataFrame)
+        and all(kind.kind in "iuf" for kind in (value.index.dtype, *value.dtypes))
+        and value.index.is_monotonic_increasing
+        and value.index.is_unique
+    ):
+        raise TypeError(f"{name} must be a table of numbers with an ascending index of numbers, as curve() gives it, not {shown(value)}.")
+
+
 def steps(of: pd.DataFrame) -> tuple[Array, ...]:
     """Differences from each row of a curve to the next: a sample for each."""
+    _check_curve("of", of)
     return _samples([of.loc[b] - of.loc[a] for a, b in pairwise(of.index)])
 
 
 def gaps(of: pd.DataFrame, other: pd.DataFrame) -> tuple[Array, ...]:
     """By how much one curve lies above another, at each x that they share."""
+    _check_curve("of", of)
+    _check_curve("other", other)
     return _samples([of.loc[x] - other.loc[x] for x in of.index.intersection(other.index)])
 
 
 def slopes(of: pd.DataFrame, *, log: bool = False) -> Array:
-    """Each seed's least-squares slope of a curve against x, or against log x; seeds that some x lacks are left out."""
+    """Each seed's least-squares slope of a curve against x, or against log x; seeds that some x lacks are left out.
+
+    Raises ValueError for a curve of one row or, with `log`, an x that is not positive.
+    """
+    _check_curve("of", of)
+    if len(of) < 2 or (check_flag("log", log) and of.index[0] <= 0):
+        raise ValueError(f"of must have at least two rows{' at positive x' if log else ''}, not {shown(of.index.tolist())}.")
     x = of.index.to_numpy(dtype=float)
     whole = of.dropna(axis=1)
     return np.asarray(np.polyfit(np.log(x) if log else x, whole.to_numpy(), 1)[0])
@@ -81,6 +105,7 @@ def slopes(of: pd.DataFrame, *, log: bool = False) -> Array:
 
 def peaks(of: pd.DataFrame) -> tuple[tuple[Array, ...], ...]:
     """For each inner row of a curve: by how much the column itself, not its logarithm, lies above the first row, and the last."""
+    _check_curve("of", of)
     values = of.apply(np.exp)
     return tuple(parts for x in of.index[1:-1] if len(parts := _samples([values.loc[x] - values.iloc[end] for end in (0, -1)])) == 2)
 
@@ -96,6 +121,7 @@ def peak_place(of: pd.DataFrame) -> float:
 
     NaN if the highest point is the first or the last.
     """
+    _check_curve("of", of)
     mean = of.mean(axis=1)
     k = int(np.argmax(mean))
     if k in (0, len(mean) - 1):
@@ -112,6 +138,11 @@ def peak_exponent(curves: dict[int, pd.DataFrame]) -> tuple[list[int], Array]:
     jackknife's pseudo-values of the exponent, a number for each seed: their mean is the estimate, and a t-test holds for them to a
     good approximation. None if there are fewer than three such depths.
     """
+    if not isinstance(curves, dict):
+        raise TypeError(f"curves must be a dictionary of curves by depth, not {shown(curves)}.")
+    for depth, of in curves.items():
+        check_count("curves", depth)
+        _check_curve("curves", of)
     seeds = sorted(set.intersection(*(set(of.columns) for of in curves.values()))) if curves else []
     # With all seeds, and without each of them.
     places = [{depth: peak_place(of.drop(columns=left_out)) for depth, of in curves.items()} for left_out in ([], *([s] for s in seeds))]

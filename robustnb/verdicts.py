@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ._checks import check_choice, check_table
 from .atlas import NON_LAZY, load_atlas, measured
 from .decisions import Condition, decide
 from .initialization import get_initialization
@@ -38,6 +39,7 @@ def verdicts() -> pd.DataFrame:
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each claim, of `decide`'s rows: item, page, claim, verdict, and for each answer (yes, no, open) where it was given."""
+    check_table("table", table, words=("item", "page", "claim", "where", "when", "answer"))
     rows = []
     for (item, page, claim), parts in table.groupby(["item", "page", "claim"], sort=False):
         given = {answer: _places(parts[parts.answer == answer]) for answer in ("yes", "no", "open")}
@@ -48,6 +50,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def tally(claims: pd.DataFrame) -> str:
     """How many of the paper's claims hold, of `summary`'s rows, in one sentence."""
+    check_table("claims", claims, words=("item", "verdict"))
     counts = claims[claims["item"] != "This book"].verdict.value_counts()
     of = {verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS.values()}
     return (
@@ -71,7 +74,7 @@ def _listed(words: Iterable[str]) -> str:
 
 def numbers(page: str) -> pd.DataFrame:
     """The conditions that one page of the book decides, as a reader wants them: with what was asked, and the value's 95 % interval."""
-    table = verdicts().query("page == @page")
+    table = _on(page)
     asked = [
         f"above {low:.3g}" if most == np.inf else f"below {most:.3g}" if low in (0, -np.inf) else f"{low:.3g} to {most:.3g}"
         for low, most in zip(table.least, table.most, strict=True)
@@ -93,9 +96,14 @@ def numbers(page: str) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
+def _on(page: str) -> pd.DataFrame:
+    check_choice("page", page, tuple(verdicts().page.unique()))
+    return verdicts().query("page == @page")
+
+
 def report(page: str) -> str:
     """The verdicts that one page of the book shows, in Markdown."""
-    claims = summary(verdicts().query("page == @page"))
+    claims = summary(_on(page))
     words = {"yes": "It holds for", "no": "It does not for", "open": "Not decided:"}
     return "\n".join(
         f"- **{row['item']}. {row.claim}: {row.verdict}.** " + " ".join(f"{words[key]} {row[key]}." for key in words if row[key])
@@ -136,6 +144,7 @@ def two_layers() -> Iterator[tuple[str, pd.DataFrame]]:
 
 def at_end(table: pd.DataFrame) -> pd.DataFrame:
     """Its rows of the last epoch."""
+    check_table("table", table, "epoch")
     return table[table.epoch == table.epoch.max()]
 
 

@@ -23,9 +23,9 @@ import torch
 import traitlets
 
 from .. import theory
-from .._checks import check_choice, check_count, check_real
-from ..atlas import load_atlas
-from ..data import Dataset, load_data
+from .._checks import check_choice, check_count, check_flag, check_real, shown
+from ..atlas import SWEEPS, load_atlas
+from ..data import DATASETS, Dataset, load_data
 from ..figures import COLORS, over_seeds
 from ..initialization import get_initialization
 from ..networks import fully_connected, resolve_device
@@ -137,6 +137,10 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
     ) -> None:
         self._worker: threading.Thread | None = None
         self._run = _Run()  # first of all, since Python closes even what could not be made
+        if not isinstance(question, str):
+            raise TypeError(f"question must be a text, not {shown(question)}.")
+        check_flag("predict", predict)
+        check_choice("atlas", atlas, tuple(name for name in DATASETS if name in SWEEPS))
         measured = load_atlas(atlas)
         # Wider ones have too few seeds for a band.
         measured = measured[measured.width <= 256]
@@ -144,8 +148,8 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         check_choice("y", y, tuple(MEASURES))
         get_initialization(init)
         for name, value, held in (("width", width, WIDTHS), ("depth", depth, DEPTHS)):
-            if value not in held:
-                raise ValueError(f"{name} must be one of {', '.join(map(str, held))}, not {value!r}.")
+            if not isinstance(value, int) or value not in held:
+                raise ValueError(f"{name} must be one of {', '.join(map(str, held))}, not {shown(value)}.")
         resolve_device(device)
         kind, c = ("m^-c", float(init[3:])) if init.startswith("m^-") else (init, 1.5)
         inits = sorted(set(measured.init), key=list(COLORS).index)

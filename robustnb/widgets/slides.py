@@ -13,6 +13,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from .._checks import shown
+
 T = TypeVar("T")
 
 
@@ -21,6 +23,15 @@ def slides(description: str, options: Sequence[tuple[str, T]], draw: Callable[[T
 
     draw returns a matplotlib figure and its alternative text. Every figure is drawn now and travels with the page.
     """
+    if not isinstance(description, str):
+        raise TypeError(f"description must be a text, not {shown(description)}.")
+    pairs = isinstance(options, Sequence) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in options
+    )
+    if not options or not pairs:
+        raise TypeError(f"options must hold pairs (label, value), at least one, not {shown(options)}.")
+    if not callable(draw):
+        raise TypeError(f"draw must be a function of one value, not {shown(draw)}.")
     pictures = [_picture(*draw(value)) for _, value in options]
     slider = ipywidgets.SelectionSlider(
         options=[label for label, _ in options],
