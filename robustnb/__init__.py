@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from .atlas import load_atlas
 from .convnets import ConvNet, convolutional
 from .data import Dataset, load_data, two_classes
 from .initialization import Initialization, get_initialization, non_lazy
@@ -24,6 +25,7 @@ __all__ = [
     "gradient_descent",
     "is_untrained",
     "lazy_ratio",
+    "load_atlas",
     "load_data",
     "non_lazy",
     "paper_lr",
