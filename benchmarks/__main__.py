@@ -106,16 +106,16 @@ def ladder(x: Tensor, y: Tensor) -> Rows:
     rows = []
     for width, depth in ((16, 2), (16, 6), (64, 6), (256, 2), (256, 6)):
         work = Work(width, depth, 16, x, y)
-        many = {
-            "engine": peers.engine(work).run,
+        rungs = {
+            "textbook loop": partial(_in_turn, peers.textbook(work).run, 16),
+            "no DataLoader": partial(_in_turn, peers.no_loader(work).run, 16),
             "members axis": peers.members_axis(work).run,
             "backward by hand, fused update": peers.by_hand(work).run,
             "shared first layer": peers.by_hand(work, shared=True).run,
+            "engine": peers.engine(work).run,
         }
-        times = {name: seconds / 16 for name, seconds in race(many).items()}
-        times |= race({"textbook loop": peers.textbook(work).run, "no DataLoader": peers.no_loader(work).run})
-        order = ("textbook loop", "no DataLoader", "members axis", "backward by hand, fused update", "shared first layer", "engine")
-        rows.append({"width": width, "depth": depth} | {name: round(1e6 * times[name], 2) for name in order})
+        times = {name: round(1e6 * seconds / 16, 2) for name, seconds in race(rungs).items()}
+        rows.append({"width": width, "depth": depth} | times)
     return rows
 
 
@@ -232,7 +232,7 @@ def memory() -> Rows:
     rows = []
     for width, depth, members in ((64, 2, 16), (256, 6, 16), (1024, 6, 4)):
         command = [sys.executable, str(Path(__file__).with_name("memory.py")), *map(str, (width, depth, members))]
-        measured = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        measured = json.loads(subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout)
         rows.append({"width": width, "depth": depth, "members": members} | measured)
     return rows
 
@@ -246,12 +246,12 @@ def roof() -> dict[str, float]:
 
 
 def gpu() -> dict[str, Any]:
-    """On a GPU: the engine against the textbook loop there, TF32's speed, and a slice of the paper's grid with the cost of all of it."""
+    """On a GPU: the engine against the textbook loop there, and a slice of the paper's grid with the cost of all of it."""
     if not torch.cuda.is_available():
         return {"measured": False, "why": "this machine has no CUDA device"}
     x, y = (part.cuda() for part in _inputs(60000))
     work = Work(64, 6, 64, x, y)
-    times = race({"engine": peers.engine(work).run}) | race({"textbook": peers.textbook(Work(64, 6, 1, x, y)).run})
+    times = race({"engine": peers.engine(work).run, "textbook": peers.textbook(Work(64, 6, 1, x, y)).run})
     slice_: Rows = []
     for width in (2**k for k in range(2, 13)):
         for depth in (2, 6, 10):
@@ -274,25 +274,64 @@ def _inputs(n: int) -> tuple[Tensor, Tensor]:
     return torch.rand(n, INPUTS, generator=generator), torch.randint(OUTPUTS, (n,), generator=generator)
 
 
-def report(found: dict[str, Any]) -> None:
-    """One table a question, with the ratios that it is about."""
-    table = pd.DataFrame(found["training"])
-    shape = ["width", "depth"]
-    best = table.groupby(shape)[["engine", "products", "vmap", "jax"]].min()
-    sixteen = table[table.members == 16].set_index(shape)
-    one = table[table.members == 1].set_index(shape)
-    _print("Microseconds a step and network; best of 1, 4 and 16 members (textbook: 16 in turn)", best.assign(textbook=sixteen.textbook))
-    ratios = pd.DataFrame(
+SHAPE = ["width", "depth"]
+
+
+def ratios(rows: Rows) -> pd.DataFrame:
+    """How many times as long the others take, for each shape; and which share of the products' rate the engine reaches."""
+    table = pd.DataFrame(rows)
+    best = table.groupby(SHAPE)[["engine", "products", "vmap", "jax"]].min()
+    sixteen, one = (table[table.members == members].set_index(SHAPE) for members in (16, 1))
+    return pd.DataFrame(
         {
             "textbook / ours, 16": sixteen.textbook / sixteen.engine,
             "jax / ours, best": best.jax / best.engine,
             "vmap / ours, best": best.vmap / best.engine,
-            "share of the products' rate": table.loc[table.groupby(shape).engine.idxmin()].set_index(shape).share,
+            "share of the products' rate": table.loc[table.groupby(SHAPE).engine.idxmin()].set_index(SHAPE).share,
             "textbook / ours, 1": one.textbook / one.engine,
             "jax / ours, 1": one.jax / one.engine,
         }
     )
-    _print("How many times as fast", ratios)
+
+
+def targets(found: dict[str, Any]) -> Rows:
+    """What was aimed at before anything was measured, and in how many of the cells it is met: `worst` is the value that is furthest off."""
+    of = ratios(found["training"])
+    wide = of.index.get_level_values("width")
+    modes, held = pd.DataFrame(found["forward_mode"]), pd.DataFrame(found["memory"])
+    grown = [max(row["after_each_epoch"][1:]) / row["after_each_epoch"][1] for row in found["memory"]]
+    aims: list[tuple[str, str, float, Any]] = [
+        *(
+            (f"textbook loop / ours, 16 networks, m = {width}", "at least", least, of["textbook / ours, 16"][wide == width])
+            for width, least in ((16, 12), (64, 4), (256, 1.8), (1024, 1.3))
+        ),
+        *((f"{peer} / ours, best of 1, 4 and 16 networks", "at least", 1, of[f"{peer} / ours, best"]) for peer in ("jax", "vmap")),
+        *((f"{peer} / ours, median of all shapes", "at least", 1.15, [of[f"{peer} / ours, best"].median()]) for peer in ("jax", "vmap")),
+        ("share of the products' rate, m = 16", "at least", 0.65, of["share of the products' rate"][wide == 16]),
+        ("share of the products' rate, m from 64 on", "at least", 0.85, of["share of the products' rate"][wide > 16]),
+        ("textbook loop / ours, one network", "at least", 1, of["textbook / ours, 1"]),
+        ("milliseconds until one network has taken its first step", "at most", 50, [found["alone"]["milliseconds"]]),
+        ("forward mode over a forward pass", "at most", 2.2, modes.forward_mode / modes.forward),
+        ("jacrev / forward mode, 10 outputs", "at least", 8, modes.jacrev / modes.forward_mode),
+        ("memory at the peak over 2 × parameters + data + a minibatch", "at most", 1.3, held.peak / held.budget),
+        ("memory of the last epochs over that after the first", "at most", 1.1, grown),
+    ]
+    rows = []
+    for what, side, bound, values in aims:
+        numbers = np.asarray(values, dtype=float)
+        met = numbers >= bound if side == "at least" else numbers <= bound
+        worst = numbers.min() if side == "at least" else numbers.max()
+        rows.append({"what": what, "asked": f"{side} {bound:g}", "worst": float(worst), "met": int(met.sum()), "of": len(numbers)})
+    return rows
+
+
+def report(found: dict[str, Any]) -> None:
+    """One table a question, with the ratios that it is about."""
+    table, shape = pd.DataFrame(found["training"]), SHAPE
+    best = table.groupby(shape)[["engine", "products", "vmap", "jax"]].min()
+    sixteen = table[table.members == 16].set_index(shape)
+    _print("Microseconds a step and network; best of 1, 4 and 16 members (textbook: 16 in turn)", best.assign(textbook=sixteen.textbook))
+    _print("How many times as fast", ratios(found["training"]))
     _print("What each idea buys (microseconds a step and network, 16 members)", pd.DataFrame(found["ladder"]).set_index(shape))
     _print("How a step's cost grows", pd.DataFrame(found["scaling"]).T[["exponent", "error"]])
     modes = pd.DataFrame(found["forward_mode"]).set_index([*shape, "members"])
@@ -303,6 +342,7 @@ def report(found: dict[str, Any]) -> None:
     _print("Three estimators of P/ε", ways.assign(variance_times_time=ways.variance * ways.milliseconds))
     held = pd.DataFrame(found["memory"]).set_index([*shape, "members"])
     _print("Memory (MB)", (held[["peak", "budget"]] / 1e6).assign(ratio=held.peak / held.budget))
+    _print("What was aimed at", pd.DataFrame(found["targets"]).set_index("what"))
     print(f"\nOne network alone has taken its first step after {found['alone']['milliseconds']:.1f} ms.")
     print("GPU:", json.dumps({key: value for key, value in found["gpu"].items() if key != "slice"}))
 
@@ -336,10 +376,10 @@ def main() -> None:
         "memory": memory(),
         "gpu": gpu(),
     }
-    found["seconds"] = time.perf_counter() - started
+    found |= {"targets": targets(found), "seconds": time.perf_counter() - started}
     report(found)
     aside = out.with_name(out.name + ".part")
-    aside.write_text(json.dumps(found, indent=1) + "\n")
+    aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     os.replace(aside, out)
     print(f"\n{out}: {found['seconds']:.0f} s")
 

@@ -37,12 +37,12 @@ def main() -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    start, given, seen = network(width, depth, members), data(20000), []
-    train(start, given, epochs=3, lr=0.001, on_epoch=lambda _: seen.append(held().rss - before))
+    start, given, seen = network(width, depth, members), data(10000), []
+    train(start, given, epochs=6, lr=0.001, on_epoch=lambda _: seen.append(held().rss - before))
     ended.set()
     watcher.join()
     parameters = sum(weight.nbytes for weight in start.weights)
-    budget = 2 * parameters + 21000 * 784 * 4 + members * width * (depth - 1) * 64 * 4
+    budget = 2 * parameters + 11000 * 784 * 4 + members * width * (depth - 1) * 64 * 4
     print(json.dumps({"peak": peak[0], "budget": budget, "after_each_epoch": seen}))
 
 

@@ -1,8 +1,9 @@
 """The same work as others do it: SGD with cross-entropy on minibatches, for networks of one shape.
 
-Each function takes a `Work` and returns a `Peer` that starts from the same networks and takes the same minibatches, so that all
-must come to the same weights (`benchmarks.__main__.same` checks it). All train their members at once, but for the two
-textbook loops, which know one network only.
+Each function takes a `Work` and returns a `Peer` that starts from the same networks. All take the same minibatches, so that they must
+come to the same weights (`benchmarks.__main__.same` checks it), but for the textbook loop, whose DataLoader draws an order of its
+own; the same loop without the DataLoader is checked in its place. All train their members at once, but for these two, which know one
+network only.
 """
 
 from __future__ import annotations
