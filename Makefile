@@ -13,7 +13,7 @@ sync := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 notebooks := $(wildcard book/*.ipynb)
 executed := $(notebooks:%=build/%)
-pages := _config.yml _toc.yml book/stage.py $(wildcard book/*.md book/*.bib book/assets/*)
+pages := _config.yml _toc.yml book/stage.py book/csp.py $(wildcard book/*.md book/*.bib book/assets/*)
 libraries := build/libraries
 
 # Only the inner make, of the notebooks, runs in parallel.
@@ -21,7 +21,7 @@ ifeq ($(MAKELEVEL),0)
 .NOTPARALLEL:
 endif
 
-.PHONY: help book serve lab bench test test-long check notebooks clean FORCE
+.PHONY: help book serve lab student bench test test-long audit check hooks notebooks clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,13 @@ serve: book ## the same, then serve it on 127.0.0.1
 lab: .venv/installed ## JupyterLab on the book's notebooks
 	jupyter lab book
 
+student: book ## the book and its notebooks without the solutions, for a class: build/student
+	rm -rf build/student build/student_stage; cp -r build/stage build/student_stage
+	python book/student.py build/student_stage/book build/student_stage/book
+	python book/student.py book build/student/notebooks
+	jupyter-book build build/student_stage --path-output build/student --all -W -n --keep-going --quiet
+	mv build/student/_build/html build/student; rm -rf build/student/_build build/student_stage
+
 check: .venv/installed node_modules/installed ## lint, types and fast unit tests: before each commit
 	ruff check .
 	ruff format --check .
@@ -42,16 +49,28 @@ check: .venv/installed node_modules/installed ## lint, types and fast unit tests
 	node_modules/.bin/tsc --project tsconfig.json
 	pytest -q -n $(cores) tests/unit
 
+hooks: .venv/installed ## run `make check` and strip outputs before each commit
+	pre-commit install
+
 bench: .venv/installed ## race the engine against its peers (10 minutes; nothing else should run beside it)
 	pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	python -m benchmarks --out book/atlas/speed.json
 
 test: check build/html.stamp ## everything that CI runs
+	pytest -q -n $(cores) tests/faults
 	pytest -q -n $(cores) --dist loadgroup -m "not alone" tests/notebooks tests/book
 	pytest -q -m alone tests/book
 
-test-long: .venv/installed ## 1,000 cases for each function that is given arbitrary arguments (a minute or two)
-	ROBUSTNB_EXAMPLES=1000 pytest -q -n $(cores) tests/unit/test_any_input.py
+test-long: build/html.stamp ## the long profile: arbitrary arguments, every notebook with other seeds and at full scale, faults (an hour)
+	ROBUSTNB_EXAMPLES=1000 ROBUSTNB_RESULTS=book/atlas/tested.json pytest -q -n $(cores) --dist loadgroup -m long tests
+
+audit: .venv/installed node_modules/installed ## ask the advisory services about every pinned dependency (not in CI: their answers change)
+	python -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	@failed=0; build/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt || failed=1; npm audit || failed=1; exit $$failed
+
+links: .venv/installed ## list every address outside the book, with where it stands
+	@python book/links.py
 
 clean: ## remove everything that was made
 	rm -rf .venv node_modules build dist
@@ -113,4 +132,5 @@ build/html.stamp: notebooks $(executed) $(pages) build/pages.list $(libraries)/r
 	python book/stage.py $(executed) build/stage/book; \
 	cp -r $(libraries) build/stage/page; cp book/assets/* build/stage/page; \
 	jupyter-book build build/stage --path-output build --all -W -n --keep-going --quiet; \
+	python book/csp.py build/_build/html > build/csp.txt; mv build/csp.txt build/_build/html; \
 	mv build/_build/html build/html; touch $@

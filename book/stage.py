@@ -71,7 +71,7 @@ def main() -> None:
     """Write both into the folder."""
     *paths, folder = map(Path, sys.argv[1:])
     notebooks = {path.name: nbformat.read(path, as_version=4) for path in paths}
-    (folder / "run_times.md").write_text(run_times(notebooks))
+    (folder / "run_times.md").write_text(run_times(notebooks), encoding="utf-8")
     for name, notebook in notebooks.items():
         nbformat.write(lean(notebook), folder / name)
 

@@ -49,7 +49,7 @@ _CIFAR = {
     "cifar10": _Cifar("CIFAR-10", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin", _BATCHES, "test_batch.bin", 1, 10),
     "cifar100": _Cifar("CIFAR-100", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary", ("train.bin",), "test.bin", 2, 100),
 }
-_CIFAR_PIXELS, _CIFAR_TRAIN = 3 * 32 * 32, 50_000
+_CIFAR_PIXELS, _CIFAR_TRAIN, _CIFAR_TEST = 3 * 32 * 32, 50_000, 10_000
 # "cifar10_sample": the first so many records of each batch, the test batch last.
 _SAMPLE = (2000, 1017, 1017, 1017, 1017, 1017)
 
@@ -97,12 +97,14 @@ def load_data(name: str, *, normalize: str = "pixels") -> Dataset:
     """The data set of that name: "digits" (8×8, 1,437 train + 360 test), "mnist" (28×28, 60,000 + 10,000), "cifar10" and
     "cifar100" (3×32×32, 50,000 + 10,000), or "cifar10_sample", the first records of CIFAR-10's batches (6,068 + 1,017).
 
-    normalize: "pixels" puts pixels in [0, 1]; "unit" scales every image to ‖x‖_2 = 1 (Assumption 1).
+    normalize: "pixels" puts pixels in [0, 1]; "unit" scales every image to ‖x‖_2 = 1 (Assumption 1), but one of zeros, which has no
+    direction, stays zero.
     Digits come with scikit-learn. The others are read from their folder in $ROBUSTNB_DATA if it is there: mnist,
     cifar-10-batches-bin or cifar-10-sample, cifar-100-binary. Else they are downloaded once, with their checksums, into the user's
     cache folder. A CIFAR folder may hold batches of any whole number of records; `Dataset.title` then says how many.
 
-    Raises ValueError for an unknown name or a damaged file, OSError if a download fails.
+    Raises ValueError for an unknown name, or a file that is damaged or missing; OSError if a download fails, of which nothing is
+    kept, or a file cannot be read.
     """
     check_choice("name", name, DATASETS)
     check_choice("normalize", normalize, NORMALIZATIONS)
@@ -139,7 +141,7 @@ def two_classes(data: Dataset, negative: int = 0, positive: int = 1, *, n: int =
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x / x.norm(dim=1, keepdim=True)
+    return x / x.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def _digits() -> Dataset:
@@ -159,6 +161,13 @@ def _mnist() -> Dataset:
     for part in ("train", "t10k"):
         images[part] = _read_idx(f"{part}-images-idx3-ubyte.gz", dimensions=3)
         labels[part] = _read_idx(f"{part}-labels-idx1-ubyte.gz", dimensions=1)
+        if len(images[part]) != len(labels[part]):
+            raise ValueError(
+                f"{part}-labels-idx1-ubyte.gz must hold a label for each of the {len(images[part]):,} images of "
+                f"{part}-images-idx3-ubyte.gz, not {len(labels[part]):,}."
+            )
+        if (highest := labels[part].max(initial=0)) > 9:
+            raise ValueError(f"{part}-labels-idx1-ubyte.gz must hold labels from 0 to 9, not {highest}.")
     x = {part: torch.from_numpy(raw.reshape(len(raw), -1) / np.float32(255)) for part, raw in images.items()}
     y = {part: torch.from_numpy(raw.astype(np.int64)) for part, raw in labels.items()}
     checksum = "md5:" + hashlib.md5("".join(_MNIST_MD5.values()).encode()).hexdigest()
@@ -168,27 +177,56 @@ def _mnist() -> Dataset:
 def _local(*folders: str) -> Path | None:
     """The first of these folders that $ROBUSTNB_DATA holds."""
     root = os.environ.get("ROBUSTNB_DATA")
-    return next((Path(root, folder) for folder in folders if Path(root, folder).is_dir()), None) if root else None
+    try:
+        return next((Path(root, folder) for folder in folders if Path(root, folder).is_dir()), None) if root else None
+    except OSError as error:
+        raise _sentence(error, f"ROBUSTNB_DATA must name a folder that can be read, not {root} ({error.strerror}).") from error
 
 
-def _mnist_file(name: str) -> Path:
-    if local := _local("mnist"):
-        if not (local / name).is_file():
-            raise ValueError(f"ROBUSTNB_DATA must hold all four MNIST files, but {local / name} is missing.")
-        return local / name
-    return Path(pooch.retrieve(_MNIST_URL + name, f"md5:{_MNIST_MD5[name]}", name, pooch.os_cache("robustnb"), progressbar=True))
+def _read(path: Path, whole: str) -> bytes:
+    """The bytes of a file of $ROBUSTNB_DATA or of the cache; `whole` says what a folder without it lacks."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError(f"ROBUSTNB_DATA must hold {whole}, but {path} is missing.") from error
+    except OSError as error:
+        raise _sentence(error, f"{path} could not be read: {error.strerror}.") from error
+
+
+def _sentence(error: OSError, message: str) -> OSError:
+    """An error of the same kind, which reads as a sentence."""
+    kind = PermissionError if isinstance(error, PermissionError) else OSError
+    return kind(message)
+
+
+def _download(url: str, name: str, md5: str) -> Path:
+    """The file of that name and checksum in the user's cache folder; downloaded aside, checked, then renamed if it is not there yet.
+
+    So what another process reads, or downloads at the same moment, is never half a file.
+    """
+    cache = pooch.os_cache("robustnb")
+    try:
+        return Path(pooch.retrieve(url + name, f"md5:{md5}", name, cache, progressbar=True))
+    except ValueError as error:
+        raise ValueError(f"{url}{name} is damaged (what came does not have the checksum of {name}), and nothing of it was kept.") from error
+    except OSError as error:
+        why = error.strerror or getattr(error.__cause__, "strerror", None) or " ".join(str(error).split())
+        message = f"{name} could not be downloaded from {url} to {cache}, and nothing of it was kept: {why.rstrip('.')}."
+        raise _sentence(error, message) from error
 
 
 def _read_idx(name: str, *, dimensions: int) -> np.ndarray:
     """The bytes of an IDX file (LeCun et al., 1998) as an array: magic 0, 0, 8, dimensions, then the sizes, big-endian."""
-    path = _mnist_file(name)
-    if pooch.file_hash(str(path), alg="md5") != _MNIST_MD5[name]:
+    local = _local("mnist")
+    path = local / name if local else _download(_MNIST_URL, name, _MNIST_MD5[name])
+    packed = _read(path, "all four MNIST files")
+    if hashlib.md5(packed).hexdigest() != _MNIST_MD5[name]:
         raise ValueError(f"{path} is damaged (its checksum is not that of MNIST's {name}): delete it and fetch it again.")
     try:
-        raw = gzip.decompress(path.read_bytes())
+        raw = gzip.decompress(packed)
         if raw[:4] != bytes([0, 0, 8, dimensions]):
             raise ValueError("wrong magic number")
-        sizes = np.frombuffer(raw, ">i4", count=dimensions, offset=4)
+        sizes = np.frombuffer(raw, ">u4", count=dimensions, offset=4)
         return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(sizes)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"{path} is not a readable IDX file ({error}): delete it and fetch it again.") from error
@@ -201,7 +239,11 @@ def _cifar(name: str) -> Dataset:
         raw = _first_records(raw, of)
     parts = {part: _cifar_records([raw[batch] for batch in batches], of) for part, batches in (("train", of.train), ("test", (of.test,)))}
     (x_train, y_train), (x_test, y_test) = parts["train"], parts["test"]
-    title = of.title if len(x_train) == _CIFAR_TRAIN else f"{of.title}, first {len(x_train):,} images"
+    title = of.title
+    if len(x_train) != _CIFAR_TRAIN:
+        title += f", first {len(x_train):,} images"
+    elif len(x_test) != _CIFAR_TEST:
+        title += f", first {len(x_test):,} test images"
     checksum = "md5:" + hashlib.md5(b"".join(raw.values())).hexdigest()
     return Dataset(name, title, x_train, y_train, x_test, y_test, of.classes, checksum, channels=3)
 
@@ -210,17 +252,10 @@ def _cifar_batches(of: _Cifar) -> dict[str, bytes]:
     """The bytes of each batch, of whole and sound records: from a local folder, else out of the downloaded archive."""
     batches = (*of.train, of.test)
     if local := _local(of.folder, of.folder.replace("batches-bin", "sample")):
-        for batch in batches:
-            if not (local / batch).is_file():
-                raise ValueError(f"ROBUSTNB_DATA must hold all batches of {of.title}, but {local / batch} is missing.")
-        found = {local / batch: (local / batch).read_bytes() for batch in batches}
+        found = {local / batch: _read(local / batch, f"all batches of {of.title}") for batch in batches}
     else:
-        file = f"{of.folder.replace('batches-bin', 'binary')}.tar.gz"
-        archive = Path(pooch.retrieve(_CIFAR_URL + file, f"md5:{of.md5}", file, pooch.os_cache("robustnb"), progressbar=True))
-        # Read where they lie: nothing is unpacked, so nothing can be written elsewhere.
-        with tarfile.open(archive) as members:
-            parts = ((archive / batch, members.extractfile(f"{of.folder}/{batch}")) for batch in batches)
-            found = {path: part.read() for path, part in parts if part}
+        archive = _download(_CIFAR_URL, f"{of.folder.replace('batches-bin', 'binary')}.tar.gz", of.md5)
+        found = {archive / batch: raw for batch, raw in zip(batches, _unpacked(archive, of.folder, batches), strict=True)}
     size = of.labels + _CIFAR_PIXELS
     for path, raw in found.items():
         if not raw or len(raw) % size:
@@ -228,6 +263,23 @@ def _cifar_batches(of: _Cifar) -> dict[str, bytes]:
         if (highest := max(raw[of.labels - 1 :: size])) >= of.classes:
             raise ValueError(f"{path} must hold classes from 0 to {of.classes - 1}, not {highest}.")
     return {path.name: raw for path, raw in found.items()}
+
+
+def _unpacked(archive: Path, folder: str, batches: tuple[str, ...]) -> list[bytes]:
+    """Each batch of an archive, read where it lies: nothing is unpacked, so nothing can be written elsewhere; and no link is followed."""
+    found = []
+    try:
+        with tarfile.open(archive, "r:gz") as members:
+            for batch in batches:
+                member = members.getmember(f"{folder}/{batch}")
+                content = members.extractfile(member) if member.isreg() else None
+                if content is None:
+                    raise KeyError(f"{member.name} is not a file")
+                found.append(content.read())
+    except (KeyError, EOFError, OSError, tarfile.TarError, zlib.error) as error:
+        why = " ".join(str(error).strip("'\"").split())
+        raise ValueError(f"{archive} is not a readable archive of {folder} ({why}): delete it and fetch it again.") from error
+    return found
 
 
 def _first_records(raw: dict[str, bytes], of: _Cifar) -> dict[str, bytes]:

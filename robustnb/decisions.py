@@ -20,6 +20,13 @@ Array = NDArray[np.float64]
 # The chance that any of all conditions gets a wrong answer.
 ERROR_RATE = 0.05
 
+# Bounds on logarithms. What is called flat, or the same, goes less than a quarter up or down.
+BELOW, ABOVE, TENFOLD = (-np.inf, 0.0), (0.0, np.inf), (float(np.log(10)), np.inf)
+SAME = (float(np.log(1 / 1.25)), float(np.log(1.25)))
+
+# A sample that varies by less has no spread to test by: tables hold six digits.
+ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -28,7 +35,8 @@ class Condition:
     item: of the paper ("Fig. 4a"); page: where the book shows it; where and when: data and training, and the networks of which the
     condition speaks; statistic: what the numbers are, in words. alternatives: samples, a number a seed; the condition is met if
     there is one alternative all of whose samples have their mean within the bounds. ratio: the numbers are logarithms of what the
-    statistic names.
+    statistic names. open_end: what was measured ends too early to refute the claim, as a rise refutes no fall that would come later;
+    the answer is then "yes" or "open".
     """
 
     item: str
@@ -40,6 +48,7 @@ class Condition:
     alternatives: tuple[tuple[Array, ...], ...]
     bounds: tuple[float, float]
     ratio: bool = False
+    open_end: bool = False
 
 
 def decide(conditions: list[Condition]) -> pd.DataFrame:
@@ -55,6 +64,7 @@ def decide(conditions: list[Condition]) -> pd.DataFrame:
     rows = []
     for condition in conditions:
         p_yes, p_no, sample = _test(condition)
+        p_no = 1.0 if condition.open_end else p_no
         mean, n = sample.mean(), len(sample)
         half = stats.t.ppf(0.975, n - 1) * sample.std(ddof=1) / np.sqrt(n)
         unit = np.exp if condition.ratio else np.asarray
@@ -85,11 +95,15 @@ def _test(condition: Condition) -> tuple[float, float, Array]:
 
 
 def _within(sample: Array, least: float, most: float) -> tuple[float, float]:
-    """One-sided p that the mean lies within the bounds, and that it does not."""
-    error = sample.std(ddof=1) / np.sqrt(len(sample))
-    below, above = (stats.t.cdf((sample.mean() - bound) / max(error, 1e-300), len(sample) - 1) for bound in (least, most))
+    """One-sided p that the mean lies within the bounds, and that it does not; 1 for both if the sample does not vary."""
+    spread = sample.std(ddof=1)
+    if not spread > ROUNDING:
+        return 1.0, 1.0
+    low, high = ((sample.mean() - bound) / spread * np.sqrt(len(sample)) for bound in (least, most))
+    # Each tail by itself: 1 less a number near 1 would be 0.
+    (below, not_below), (not_above, above) = ((stats.t.cdf(t, len(sample) - 1), stats.t.sf(t, len(sample) - 1)) for t in (low, high))
     bounds = np.isfinite([least, most]).sum()
-    return max(1 - below, above), min(1.0, bounds * min(below, 1 - above))
+    return max(not_below, not_above), min(1.0, bounds * min(below, above))
 
 
 def holm(p: ArrayLike) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -134,15 +134,6 @@ def exact_at_initialization(axes: Axes, init: str, widths: Sequence[int], depth:
     check_counts("widths", widths, ndim=1)
     value = theory.stability_at_initialization(init, inputs=inputs, width=widths, depth=depth, outputs=outputs)
     axes.plot(widths, value, **({"linestyle": "--", "label": "exact, before training"} | style))
-
-
-def small_multiples(panels: Iterable[Axes], table: pd.DataFrame, measures: dict[str, str], x: str, **style: Any) -> None:
-    """The same runs in several measures, one panel each: `measures` maps a column to its panel's title."""
-    for panel, (column, title) in zip(panels, measures.items(), strict=True):
-        against(panel, table, x, column, **style)
-        panel.set_title(title, fontsize=10)
-        panel.set_ylabel("")
-        panel.xaxis.label.set_fontsize(9)
 
 
 def init_style(init: str) -> dict[str, Any]:

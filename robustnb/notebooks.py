@@ -16,14 +16,15 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
 import nbformat
 import papermill
+import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
 from nbclient.exceptions import DeadKernelError
@@ -31,7 +32,20 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import Type
 from traitlets.config import Config
 
+from ._checks import check_choice, check_count
+from .atlas import SCALES
+from .networks import resolve_device
+
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+
+
+# What the parameters that notebooks share may be; one of another name is its notebook's own.
+_SHARED: dict[str, Callable[[Any], object]] = {
+    "scale": lambda value: check_choice("scale", value, SCALES),
+    "device": resolve_device,
+    "seed": lambda value: check_count("seed", value, least=0),
+    "dataset": lambda value: check_choice("dataset", value, ("digits", "mnist")),
+}
 
 
 class NotebookError(Exception):
@@ -59,22 +73,26 @@ class _Client(AsyncKernelClient):
 def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | None = None) -> float:
     """Execute `source` into `target`, from the source's own folder; returns the seconds it took.
 
-    `parameters` replace those of the cell tagged "parameters". The target is written only if every cell ran
-    and no widget holds an error; a run that failed leaves what it had beside it, as `….failed.ipynb`.
+    `parameters` replace those of the cell tagged "parameters". Here, once for all notebooks, it is checked what they share: scale is
+    "quick" or "full", device "auto" or a torch device that this machine has, seed a whole number of at least 0, dataset "digits" or
+    "mnist". The target is written only if every cell ran and no widget holds an error; a run that failed leaves what it had beside
+    it, as `….failed.ipynb`. It needs no network, and no home folder that can be written.
 
-    Raises NotebookError for a failing cell or widget, ValueError for a parameter that the notebook does not have.
+    Raises NotebookError for a failing cell or widget; before any work, ValueError or TypeError for a parameter that the notebook does
+    not have or that is out of range, OSError for a notebook that cannot be read.
     """
     known = papermill.inspect_notebook(str(source))
-    unknown = [name for name in parameters or {} if name not in known]
-    if unknown:
-        raise ValueError(f"parameters must be among those of {source} ({', '.join(known) or 'it has none'}), not {unknown[0]!r}.")
+    for name, value in (parameters or {}).items():
+        if name not in known:
+            raise ValueError(f"parameters must be among those of {source} ({', '.join(known) or 'it has none'}), not {name!r}.")
+        if name in _SHARED:
+            _SHARED[name](value)
     target.parent.mkdir(parents=True, exist_ok=True)
     failed = target.with_suffix(".failed.ipynb")
     started = time.perf_counter()
     try:
-        # The kernel is on this machine: talk through sockets in a folder of its own rather than over TCP.
-        with tempfile.TemporaryDirectory() as sockets:
-            config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel", "client_factory": _Client})
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _environment(_homes(folder)):
+            config = Config(KernelManager=_transport(folder) | {"client_factory": _Client})
             papermill.execute_notebook(
                 str(source), str(failed), dict(parameters or {}), cwd=str(source.parent), progress_bar=False, config=config
             )
@@ -94,6 +112,32 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | 
         raise NotebookError(f"{source}, {where}:\n{trace}")
     os.replace(failed, target)
     return time.perf_counter() - started
+
+
+def _transport(folder: str) -> dict[str, str]:
+    """The kernel is on this machine: talk through sockets in a folder rather than over TCP, which remains where there are none."""
+    path = f"{folder}/kernel"
+    if sys.platform == "win32" or not zmq.has("ipc") or len(os.fsencode(path)) + len("-5") > zmq.IPC_PATH_MAX_LEN:
+        return {"transport": "tcp"}
+    return {"transport": "ipc", "ip": path}
+
+
+def _homes(folder: str) -> dict[str, str]:
+    """Where Matplotlib and IPython are to keep their files if the home folder takes none: they would complain in the notebook's output."""
+    if os.access(os.path.expanduser("~"), os.W_OK):
+        return {}
+    return {name: folder for name in ("MPLCONFIGDIR", "IPYTHONDIR") if name not in os.environ}
+
+
+@contextmanager
+def _environment(more: Mapping[str, str]) -> Iterator[None]:
+    """With these variables set, for the kernel too; each is one that was not set."""
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        for name in more:
+            os.environ.pop(name, None)
 
 
 def _read(executed: Path) -> Any:
@@ -161,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parameters = {name: _value(text) for name, _, text in (pair.partition("=") for pair in chosen.parameters)}
     try:
         seconds = run_notebook(chosen.source, chosen.target, parameters)
-    except (NotebookError, ValueError) as error:
+    except (NotebookError, ValueError, TypeError, OSError) as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
     print(f"{chosen.source}: {seconds:.1f} s")

@@ -19,8 +19,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -68,12 +70,29 @@ def sweep(
     out: a CSV to which each setting's rows are added as they come (written aside, then renamed), and whose rows are not measured
     again; two processes may share it. Returned is then all that it holds.
     executor: trains the settings, in any order, on whatever it has: a process pool, a cluster's. Default: here, one after the other.
-    minutes: begin no training after that long.
+    minutes: begin no training after that long; what an executor has been given and cannot take back is still trained.
 
     Raises, before any training: ValueError for an unusable device, data of another name, or an `out` that is no results file of
-    this version; MemoryError if a network is too large for this machine (with an executor: when its turn comes). OSError if `out`
-    cannot be written: what it held is still there.
+    this version; MemoryError if a network is too large for this machine (with an executor: when its turn comes); OSError if the
+    folder of `out` cannot be written. OSError if `out` cannot be written later: what it held is still there.
     """
+    return _sweep(settings, data, out, executor, device, minutes, progress)
+
+
+def _sweep(
+    settings: Sequence[Setting],
+    data: Dataset | None,
+    out: Path | None,
+    executor: Executor | None,
+    device: str,
+    minutes: float | None,
+    progress: bool,
+    *,
+    workers: int = 0,
+    added: Callable[[], object] = lambda: None,
+) -> pd.DataFrame:
+    """`sweep`. workers: how many processes of this machine the executor has, so that they share its memory and each is given one
+    training at a time; 0: not known. added: called after rows have been written."""
     place = resolve_device(device)
     if not isinstance(settings, Sequence):
         raise TypeError(f"settings must be a sequence of Setting, not {shown(settings)}.")
@@ -86,16 +105,20 @@ def sweep(
         if not isinstance(setting, Setting):
             raise TypeError(f"settings must hold values of Setting, not {shown(setting)}.")
         check_choice("dataset", setting.dataset, DATASETS if data is None else (data.name,))
-        if executor is None:
-            members_that_fit(setting, data or _data(setting.dataset, setting.normalize), place)
+        if executor is None or workers:
+            members_that_fit(setting, data or _data(setting.dataset, setting.normalize), place, max(1, workers))
     table = _read(out) if out is not None else pd.DataFrame(columns=COLUMNS)
     jobs = _missing(settings, table)
+    if jobs and out is not None:
+        with _locked(out):
+            pass  # Hours of training, to find then that the folder cannot be written?
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     with tqdm(total=round(sum(job.seconds for job in jobs), 1), disable=not progress, bar_format=_BAR) as bar:
-        for job, rows in _results(jobs, data, str(place), executor, deadline):
+        for job, rows in _results(jobs, data, str(place), executor, deadline, workers):
             table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
             if out is not None:
                 table = _add(out, rows)
+                added()
             bar.set_postfix_str(f"{len(table)} rows; last: {job.init}, m = {job.width}, L = {job.depth}", refresh=False)
             bar.update(job.seconds)
     return table
@@ -119,25 +142,38 @@ def _missing(settings: Sequence[Setting], table: pd.DataFrame) -> list[Setting]:
 
 
 def _results(
-    jobs: list[Setting], data: Dataset | None, device: str, executor: Executor | None, deadline: float | None
+    jobs: list[Setting], data: Dataset | None, device: str, executor: Executor | None, deadline: float | None, workers: int
 ) -> Iterator[tuple[Setting, pd.DataFrame]]:
     """Each job with its rows, as they come."""
+
+    def late() -> bool:
+        return deadline is not None and time.monotonic() >= deadline
+
     if executor is None:
         for job in jobs:
-            if deadline is not None and time.monotonic() >= deadline:
+            if late():
                 return
             yield job, _measure(job, data, device)
         return
-    futures = {executor.submit(_measure, job, data, device): job for job in jobs}
-    pending, failure = set(futures), None
+    # A process pool takes one more than it has processes out of reach: given no more than these, none begins when time is up.
+    waiting, most = [*jobs], workers or len(jobs)
+    futures: dict[Future[pd.DataFrame], Setting] = {}
+    pending, failure = set[Future[pd.DataFrame]](), None
     try:
-        while pending:
+        while waiting or pending:
+            while waiting and len(pending) < most and not (workers and late()):
+                future = executor.submit(_measure, waiting[0], data, device, max(1, workers))
+                futures[future] = waiting.pop(0)
+                pending.add(future)
+            if not pending:
+                break
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 failure = failure or future.exception()
                 if future.exception() is None:
                     yield futures[future], future.result()
-            if failure or (deadline is not None and time.monotonic() >= deadline):
+            if failure or late():
+                waiting = []
                 pending = {future for future in pending if not future.cancel()}
     finally:
         for future in pending:
@@ -146,15 +182,19 @@ def _results(
         raise failure
 
 
-def members_that_fit(setting: Setting, data: Dataset, device: torch.device) -> int:
-    """How many networks of this setting can train side by side in four fifths of the memory that is free; MemoryError if none can."""
-    shape, free = {"width": setting.width, "depth": setting.depth}, free_bytes(device)
+def members_that_fit(setting: Setting, data: Dataset, device: torch.device, processes: int = 1) -> int:
+    """How many networks of this setting can train side by side in four fifths of the memory that is free; MemoryError if none can.
+
+    processes: how many share that memory.
+    """
+    shape, free = {"width": setting.width, "depth": setting.depth}, free_bytes(device) // processes
     if setting.model == "fcn":
         each = member_bytes(inputs=data.inputs, outputs=data.classes, **shape, batch_size=setting.batch_size)
     else:
         each = convolutional_member_bytes(plan_of(setting.model, channels=data.channels, side=data.side, **shape), setting.batch_size)
     if each > SHARE * free:
-        raise MemoryError(f"{setting} needs {each / 2**30:.1f} GiB for one network, of which {free / 2**30:.1f} GiB are free.")
+        shared = f" for each of {processes} processes" if processes > 1 else ""
+        raise MemoryError(f"{setting} needs {each / 2**30:.1f} GiB for one network, of which {free / 2**30:.1f} GiB are free{shared}.")
     return int(SHARE * free) // each
 
 
@@ -162,11 +202,11 @@ def members_that_fit(setting: Setting, data: Dataset, device: torch.device) -> i
 _data = functools.lru_cache(maxsize=2)(lambda name, normalize: load_data(name, normalize=normalize))
 
 
-def _measure(setting: Setting, data: Dataset | None, device: str) -> pd.DataFrame:
+def _measure(setting: Setting, data: Dataset | None, device: str, processes: int = 1) -> pd.DataFrame:
     """Train all networks of a setting: the rows of a table. It may run in another process, on another machine."""
     data = data or _data(setting.dataset, setting.normalize)
     place = resolve_device(device)
-    many = members_that_fit(setting, data, place)
+    many = members_that_fit(setting, data, place, processes)
     tables = [_train(setting, setting.init_seeds[k : k + many], data, place) for k in range(0, len(setting.init_seeds), many)]
     return pd.concat(tables, ignore_index=True)
 
@@ -200,10 +240,12 @@ def _network(setting: Setting, seeds: Sequence[int], data: Dataset, device: torc
 
 def _read(path: Path) -> pd.DataFrame:
     """The rows that a results file holds, if it is there."""
-    if not path.exists():
-        return pd.DataFrame(columns=COLUMNS)
     try:
+        if not path.exists():
+            return pd.DataFrame(columns=COLUMNS)
         table = pd.read_csv(path)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} could not be read: {error.strerror}.") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"out must be a results file, but {path} cannot be read as one ({error}).") from error
     if list(table.columns) != COLUMNS:
@@ -214,27 +256,44 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _add(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Add rows to a results file, unless another process has added them before; returns all that it holds then."""
-    with FileLock(f"{path}.lock"):
+    with _locked(path):
         table = _read(path)
         table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
         table = table.drop_duplicates([*KEY], ignore_index=True)
-        write_aside(path, table.to_csv(index=False, float_format="%.6g"))
+        write_aside(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     return table
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Meanwhile no other process writes a results file, or its card; OSError if its folder cannot be written."""
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise OSError(error.errno, f"{path} could not be written: {_why(error)}. What it held before is still there.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _why(error: OSError) -> str | None:
+    return "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else error.strerror
 
 
 def write_aside(path: Path, text: str) -> None:
     """Write a text file so that it is whole at any moment: aside, to the disk, then renamed. OSError if that cannot be done."""
     aside = path.with_name(path.name + ".part")
     try:
-        with aside.open("w") as file:
+        with aside.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else error.strerror
-        raise OSError(error.errno, f"{path} could not be written: {why}. What it held before is still there.") from error
+        raise OSError(error.errno, f"{path} could not be written: {_why(error)}. What it held before is still there.") from error
 
 
 def device_name(device: torch.device) -> str:
@@ -253,14 +312,18 @@ def code_version() -> str:
         return released
     command = ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        described = subprocess.run(command, capture_output=True, text=True, check=False)
+        described = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     except FileNotFoundError:
         return released
     return f"{released}+g{described.stdout.strip()}" if described.returncode == 0 else released
 
 
+# Of the trainings side by side in one process each has its share: so with one thread these are core seconds.
+SECONDS_ARE = "the wall time of each process’s trainings, added up; of as many threads as `device` says"
+
+
 def make_card(command: str, named: Sweep, table: pd.DataFrame) -> dict[str, object]:
-    """What is said beside a table of a named sweep about how it was made."""
+    """What is said beside a table of a named sweep about how it was made: by which command last, if several added to it."""
     asked = {setting.key(seed) for setting in named.settings for seed in setting.init_seeds}
     return {
         "item": named.item,
@@ -274,7 +337,8 @@ def make_card(command: str, named: Sweep, table: pd.DataFrame) -> dict[str, obje
         "device": ", ".join(sorted(set(table.device))),
         "date": " to ".join(sorted({table.date.min(), table.date.max()})),
         "training_seconds": round(_training_seconds(table), 1),
-        "data_checksum": {name: load_data(name).checksum for name in sorted(set(table.dataset))},
+        "seconds_are": SECONDS_ARE,
+        "data_checksum": {name: _data(name, "pixels").checksum for name in sorted(set(table.dataset))},
         "init_seeds": sorted(set(table.init_seed.tolist())),
         "batch_seeds": sorted(set(table.batch_seed.tolist())),
     }
@@ -329,24 +393,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _measure_named(chosen, named)
     except (ValueError, MemoryError, OSError) as error:
         sys.exit(f"{parser.prog}: {error}")
+    except BrokenProcessPool:
+        sys.exit(
+            f"{parser.prog}: A process of --workers ended before its time, as it does where memory runs out. What was measured is kept: "
+            "give the same command again, with fewer of them."
+        )
 
 
 def _measure_named(chosen: argparse.Namespace, named: Sweep) -> None:
     started = time.perf_counter()
-    how = {"out": chosen.out, "device": chosen.device, "minutes": chosen.minutes, "progress": True}
+    command = f"python -m robustnb.sweep {chosen.name} --scale {chosen.scale} --out {chosen.out.name}"
+    command += f" --workers {chosen.workers}" if chosen.workers else ""
+
+    def write_card() -> dict[str, object]:
+        """Beside the rows that are there, so that a card says of what it lies beside whenever the sweep is killed."""
+        with _locked(chosen.out):
+            # Another process may have added rows.
+            card = make_card(command, named, _read(chosen.out))
+            write_aside(chosen.out.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
+        return card
+
+    arguments = (named.settings, None, chosen.out)
     if chosen.workers:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(chosen.workers, mp_context=context, initializer=_alone_on_a_core) as executor:
-            table = sweep(named.settings, executor=executor, **how)
+            table = _sweep(*arguments, executor, chosen.device, chosen.minutes, True, workers=chosen.workers, added=write_card)
     else:
-        table = sweep(named.settings, **how)
-    command = f"python -m robustnb.sweep {chosen.name} --scale {chosen.scale} --out {chosen.out.name}"
-    card = make_card(command, named, table)
-    write_aside(chosen.out.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
-    print(
-        f"{len(table)} rows in {chosen.out}; {card['networks_missing']} networks still missing; {time.perf_counter() - started:.1f} s",
-        file=sys.stderr,
-    )
+        table = _sweep(*arguments, None, chosen.device, chosen.minutes, True, added=write_card)
+    seconds = f"{time.perf_counter() - started:.1f} s"
+    if table.empty:
+        print(f"No rows yet, and so no card; {seconds}", file=sys.stderr)
+        return
+    # Also where nothing was left to measure.
+    card = write_card()
+    print(f"{card['rows']} rows in {chosen.out}; {card['networks_missing']} networks still missing; {seconds}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def gamma_regime(gamma: ArrayLike) -> NDArray[np.str_]:
     """What depth does to Theorem 1's bound at fixed width, by γ = β √(m/2) (`Initialization.gamma`): §4.1.
 
     "helps exponentially" for γ < 1 (LeCun), "hurts polynomially" for γ = 1 (He, NTK; to 1e-9), "hurts exponentially" for γ > 1.
-    γ ≥ 0, any shape.
+    Order: the regimes are those of the bound, as L grows. γ ≥ 0, any shape.
     """
     g = check_reals("gamma", gamma, least=0)
     return np.where(
@@ -334,7 +334,7 @@ def mean_neuron_mass(init: Init, *, inputs: ArrayLike, width: ArrayLike) -> Arra
 def early_stability_bound(mass: ArrayLike, growth: ArrayLike, *, inputs: ArrayLike, alpha: ArrayLike = 1.0) -> Array:
     """P(f_t, ε)/ε ≤ d/(d+1) · E|u_1| · e^{2 growth}/(4α) · mass: the explicit companion of Theorem 3. Bound (derived here).
 
-    For two-layer networks with one output on the squared loss, at every x and every t. mass: `neuron_mass` at t = 0, or its mean;
+    For two-layer networks with one output on the squared loss, for every law of x and every t. mass: `neuron_mass` at t = 0, or its mean;
     growth: Σ_s η_s K_s with `growth_rate` at each step (K t for gradient flow). All broadcast.
     """
     numbers = {"mass": check_reals("mass", mass, least=0), "growth": check_reals("growth", growth)}

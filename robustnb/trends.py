@@ -23,11 +23,14 @@ MOST = 7 / 8
 def curve(table: pd.DataFrame, x: str, value: str = "stability") -> pd.DataFrame:
     """Logarithms of a measured column: a row for each x, a column for each initialization seed, averaged over batch orders.
 
-    Diverged and untrained networks are left out, since their P/ε says nothing of what training does. So is an x at which they are
-    more than one in eight, since the others are a selection then, and an x with fewer than LEAST_SEEDS seeds.
+    Diverged and untrained networks are left out, since their P/ε says nothing of what training does; of κ ("lazy_ratio") the
+    untrained are not, since it says of every network how far it went. So is an x at which those left out are more than one in eight,
+    since the others are a selection then, and an x with fewer than LEAST_SEEDS seeds.
     """
     check_table("table", table, x, value, "diverged", "untrained", words=("init_seed",))
-    learned = ~table.diverged.astype(bool) & ~table.untrained.astype(bool)
+    learned = ~table.diverged.astype(bool)
+    if value != "lazy_ratio":
+        learned &= ~table.untrained.astype(bool)
     most = learned.groupby(table[x]).mean() >= MOST
     means = table[learned & table[x].map(most)].groupby([x, "init_seed"])[value].mean().unstack()
     return means.dropna(thresh=LEAST_SEEDS).apply(np.log)
@@ -64,6 +67,12 @@ def at_loss(table: pd.DataFrame, loss: float) -> pd.DataFrame:
 
 # What changes along the way.
 _ALONG = ("stability", "lazy_ratio", "train_accuracy", "test_accuracy", "epoch")
+
+
+def at_end(table: pd.DataFrame) -> pd.DataFrame:
+    """Its rows of the last epoch."""
+    check_table("table", table, "epoch")
+    return table[table.epoch == table.epoch.max()]
 
 
 def _check_curve(name: str, value: Any) -> None:
@@ -110,6 +119,13 @@ def peaks(of: pd.DataFrame) -> tuple[tuple[Array, ...], ...]:
     return tuple(parts for x in of.index[1:-1] if len(parts := _samples([values.loc[x] - values.iloc[end] for end in (0, -1)])) == 2)
 
 
+def ends_at_top(of: pd.DataFrame) -> bool:
+    """Whether a curve's mean over seeds is highest at its last row, so that what it does beyond is not known. False if it is empty."""
+    _check_curve("of", of)
+    mean = of.mean(axis=1)
+    return bool(len(mean) and mean.idxmax() == mean.index[-1])
+
+
 def _samples(differences: list[Any]) -> tuple[Array, ...]:
     """Of the seeds that both have; none if they are too few."""
     samples = (difference.dropna().to_numpy() for difference in differences)
@@ -119,11 +135,11 @@ def _samples(differences: list[Any]) -> tuple[Array, ...]:
 def peak_place(of: pd.DataFrame) -> float:
     """Where a curve's mean over seeds is highest: of a parabola through its highest point and that point's neighbours, over log x.
 
-    NaN if the highest point is the first or the last.
+    NaN if the highest point is the first or the last, or there is none.
     """
     _check_curve("of", of)
     mean = of.mean(axis=1)
-    k = int(np.argmax(mean))
+    k = int(np.argmax(mean)) if len(mean) else 0
     if k in (0, len(mean) - 1):
         return float("nan")
     x, y = np.log(mean.index[k - 1 : k + 2].to_numpy(dtype=float)), mean.iloc[k - 1 : k + 2]

@@ -7,8 +7,8 @@
  */
 
 class DigitPanel {
-  /** @param {Session} session */
-  constructor(session) {
+  /** @param {Session} session @param {(act: () => void) => void} attempt does it, and shows what goes wrong */
+  constructor(session, attempt) {
     this.session = session;
     this.model = session.model;
     /** @type {Digits} */
@@ -37,7 +37,7 @@ class DigitPanel {
     controls.append(digitLabel, radiusLabel, this.caption);
     this.plot = svg("svg", { role: "img", class: "rnb-small" });
     this.root.append(this.plot, controls);
-    for (const control of [this.which, this.radius]) control.addEventListener("input", () => this.redraw());
+    for (const control of [this.which, this.radius]) control.addEventListener("input", () => attempt(() => this.redraw()));
   }
 
   redraw() {

@@ -8,14 +8,6 @@ const LIVE = /** @type {const} */ (["train_loss", "test_accuracy", "stability", 
 // A thousand neurons in each of ten layers would take minutes: a sweep stays where it can be watched.
 const SWEPT = 256;
 
-/** A button; while it is off it stays where the keyboard can find it. @param {string} name @param {() => void} press */
-function button(name, press) {
-  const node = html("button", `rnb-button rnb-${name.split(" ")[0].toLowerCase()}`, name);
-  node.type = "button";
-  node.addEventListener("click", () => { if (node.ariaDisabled !== "true") press(); });
-  return node;
-}
-
 /** @param {HTMLElement} node @param {boolean} on */
 const enable = (node, on) => node.setAttribute("aria-disabled", String(!on));
 
@@ -46,13 +38,13 @@ class View {
     this.legend = html("ul", "rnb-legend");
     this.guess = this.guessing();
     this.buttons = {
-      train: button("Train", () => this.train([this.setting])),
-      sweep: button("Sweep", () => this.train(this.sweepSettings())),
-      pause: button("Pause", () => session.ask({ kind: this.progress.paused ? "resume" : "pause" })),
-      step: button("Step", () => (this.progress.running ? session.ask({ kind: "step" }) : this.train([this.setting], true))),
-      stop: button("Stop", () => session.ask({ kind: "stop" })),
-      reset: button("Reset", () => { session.history = []; session.ask({ kind: "reset" }); }),
-      copy: button("Copy points as CSV", () => this.copy()),
+      train: this.button("Train", () => this.train([this.setting])),
+      sweep: this.button("Sweep", () => this.train(this.sweepSettings())),
+      pause: this.button("Pause", () => session.ask({ kind: this.progress.paused ? "resume" : "pause" })),
+      step: this.button("Step", () => (this.progress.running ? session.ask({ kind: "step" }) : this.train([this.setting], true))),
+      stop: this.button("Stop", () => session.ask({ kind: "stop" })),
+      reset: this.button("Reset", () => { session.history = []; session.ask({ kind: "reset" }); }),
+      copy: this.button("Copy points as CSV", () => this.copy()),
     };
     this.bar = html("progress", "rnb-progress");
     this.bar.setAttribute("aria-label", "training progress");
@@ -65,7 +57,7 @@ class View {
     this.hint = html("p", "rnb-note", "Press Train: loss, accuracy, P/ε and κ appear here, epoch by epoch.");
     this.charts = LIVE.map(() => svg("svg", { role: "img", class: "rnb-small" }));
     this.curves.append(this.hint, ...this.charts);
-    this.digit = new DigitPanel(session);
+    this.digit = new DigitPanel(session, (act) => this.attempt(act));
     this.details = html("details", "rnb-numbers");
     this.numbers = html("table");
     this.details.append(html("summary", "", "The numbers behind this plot"), this.numbers);
@@ -83,7 +75,7 @@ class View {
     this.events = [
       ["change:progress", () => this.later("progress")],
       ["change:runs", () => this.later()],
-      ["change:moves", () => this.digit.redraw()],
+      ["change:moves", () => this.attempt(() => this.digit.redraw())],
       ["change:error", () => this.later()],
       [SHARED.map((name) => `change:${name}`).join(" "), () => this.later()],
     ];
@@ -101,6 +93,25 @@ class View {
     this.session.closed();
   }
 
+  /** What goes wrong where the reader has only moved something must reach the reader, and go on to whoever tests the page.
+   * @param {() => void} act */
+  attempt(act) {
+    try {
+      act();
+    } catch (error) {
+      this.error.textContent = `The laboratory failed. ${error}`;
+      throw error;
+    }
+  }
+
+  /** A button; while it is off it stays where the keyboard can find it. @param {string} name @param {() => void} press */
+  button(name, press) {
+    const node = html("button", `rnb-button rnb-${name.split(" ")[0].toLowerCase()}`, name);
+    node.type = "button";
+    node.addEventListener("click", () => { if (node.ariaDisabled !== "true") this.attempt(press); });
+    return node;
+  }
+
   get setting() { return this.session.setting(); }
   get progress() { return this.model.get("progress"); }
   /** @returns {"width" | "depth"} */
@@ -115,10 +126,10 @@ class View {
     if (this.scheduled) return;
     this.scheduled = true;
     const frame = () => requestAnimationFrame(() => {
+      const { all } = this.waiting;
       this.scheduled = false;
-      if (this.waiting.all) this.redraw();
-      else this.redrawRun();
       this.waiting = { all: false, progress: false };
+      this.attempt(() => (all ? this.redraw() : this.redrawRun()));
     });
     if (what === "progress" && this.calm.matches && this.progress.running) setTimeout(frame, 500);
     else frame();
@@ -400,8 +411,8 @@ class View {
   guessing() {
     const fieldset = html("fieldset", "rnb-guess");
     this.question = html("legend");
-    this.show = button("Show what was measured", () => this.reveal(this.drawnPoints()));
-    const choices = SHAPES.map((shape) => button(shape, () => this.reveal(shape)));
+    this.show = this.button("Show what was measured", () => this.reveal(this.drawnPoints()));
+    const choices = SHAPES.map((shape) => this.button(shape, () => this.reveal(shape)));
     fieldset.append(this.question, this.show, html("span", "", "or choose: it"), ...choices);
     return fieldset;
   }

@@ -12,6 +12,7 @@ import re
 import threading
 import traceback
 import weakref
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any, TypedDict
@@ -68,8 +69,8 @@ class View(anywidget.AnyWidget):
     """What the laboratory draws (lab.js and the scripts beside it). Every trait is synced; settings are indices into the lists."""
 
     # One module from plain scripts, so that it needs no bundler and no second request.
-    _esm = "\n".join((_HERE / name).read_text() for name in _MODULES)
-    _css = _HERE / "lab.css"
+    _esm = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _MODULES)
+    _css = (_HERE / "lab.css").read_text(encoding="utf-8")  # not as a path: anywidget would watch it, and keep every view alive
 
     table = traitlets.Dict().tag(sync=True)
     series: traitlets.List[dict[str, str]] = traitlets.List().tag(sync=True)
@@ -137,6 +138,7 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
     ) -> None:
         self._worker: threading.Thread | None = None
         self._run = _Run()  # first of all, since Python closes even what could not be made
+        self._links: list[ipywidgets.Widget] = []
         if not isinstance(question, str):
             raise TypeError(f"question must be a text, not {shown(question)}.")
         check_flag("predict", predict)
@@ -196,10 +198,10 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         }
         for trait, control in chosen.items():
             control.index = getattr(view, trait)
-            ipywidgets.jslink((control, "index"), (view, trait))
+            self._links.append(ipywidgets.jslink((control, "index"), (view, trait)))
         for trait, control in typed.items():
             control.value = getattr(view, trait)
-            ipywidgets.jslink((control, "value"), (view, trait))
+            self._links.append(ipywidgets.jslink((control, "value"), (view, trait)))
         controls = chosen | typed
         for control in controls.values():
             control.tooltip = control.description
@@ -207,6 +209,13 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         return ipywidgets.Box([controls[name] for name in order]).add_class("rnb-controls")
 
     def _on_message(self, _: View, message: dict[str, Any], buffers: object) -> None:
+        try:
+            self._answer(message)
+        except Exception as error:
+            self._fail(self._run, error)
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        """Do what a button of the view asks for."""
         kind = message.get("kind")
         if kind == "train":
             self.train(message["settings"], paused=bool(message.get("paused")))
@@ -229,6 +238,12 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
                 for name, value in traits.items():
                     setattr(self.view, name, value)
 
+    def _fail(self, run: _Run, error: Exception) -> None:
+        """The reader must see it, whatever it is; and what runs notebooks, which looks for such outputs."""
+        name, trace = type(error).__name__, "".join(traceback.format_exception(error)).splitlines()
+        self._log.outputs = ({"output_type": "error", "ename": name, "evalue": str(error), "traceback": trace},)
+        self._show(run, progress={"running": False}, error=f"{name}: {error}")
+
     def train(self, settings: list[Setting], *, paused: bool = False) -> threading.Thread:
         """Train these networks in the background, one after the other; ends what trained before. Each adds its point.
 
@@ -247,10 +262,8 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
                     if run.stop.is_set():
                         break
                     self._train(run, setting, {"run": k + 1, "of": len(settings)})
-            except Exception as error:  # the reader must see it, whatever it is
-                name, trace = type(error).__name__, traceback.format_exc().splitlines()
-                self._log.outputs = ({"output_type": "error", "ename": name, "evalue": str(error), "traceback": trace},)
-                self._show(run, progress={"running": False}, error=f"{name}: {error}")
+            except Exception as error:
+                self._fail(run, error)
 
         self._log.outputs = ()
         self._show(run, error="", progress={"running": True, "paused": paused, "run": 1, "of": len(settings)})
@@ -264,8 +277,11 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         self._run.go.set()
 
     def close(self) -> None:
-        """End what trains, and take the laboratory away."""
+        """End what trains, and take the laboratory away, with all that it is made of."""
         self.stop()
+        if self.comm is not None:
+            for part in (*self._links, *_parts(self)):
+                part.close()
         super().close()
 
     def _train(self, run: _Run, setting: Setting, place: dict[str, int]) -> None:
@@ -317,6 +333,14 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         with torch.no_grad():
             f = network((x + radii * delta).flatten(0, 1))[0]
         return [[[_rounded(v) for v in row] for row in rows] for rows in f.unflatten(0, (len(x), len(radii))).tolist()]
+
+
+def _parts(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    """What a widget is made of: ipywidgets closes none of it with the widget."""
+    for part in (*getattr(widget, "children", ()), getattr(widget, "layout", None), getattr(widget, "style", None)):
+        if isinstance(part, ipywidgets.Widget):
+            yield from _parts(part)
+            yield part
 
 
 _LABORATORIES: weakref.WeakSet[Laboratory] = weakref.WeakSet()

@@ -77,14 +77,16 @@ class PageEngine {
 
   /** @param {any} message what the view would send to a kernel */
   async handle(message) {
-    if (message.kind === "train") {
-      try {
-        await this.train(message.settings, Boolean(message.paused));
-      } catch (error) {
-        this.write({ error: String(error), progress: { running: false } });
-      }
-      return;
+    try {
+      if (message.kind === "train") await this.train(message.settings, Boolean(message.paused));
+      else this.direct(message);
+    } catch (error) {
+      this.write({ error: String(error), progress: { running: false } });
     }
+  }
+
+  /** Pause, step, resume, stop or reset. @param {any} message */
+  direct(message) {
     if (message.kind === "reset") this.write({ runs: [], progress: {}, error: "" });
     if (message.kind === "pause" || message.kind === "step" || message.kind === "resume") {
       this.write({ progress: { ...this.model.get("progress"), paused: message.kind !== "resume" } });

@@ -44,11 +44,11 @@ def engine_script(bundle: str) -> str:
 
 def view_script() -> str:
     """`window.robustnb.view`: the code and style of every laboratory, which `book/stage.py` takes out of the notebooks."""
-    return f"(window.robustnb ??= {{}}).view = {json.dumps({'_esm': View._esm, '_css': str(View._css)})};\n"
+    return f"(window.robustnb ??= {{}}).view = {json.dumps({'_esm': View._esm, '_css': View._css})};\n"
 
 
 if __name__ == "__main__":
     source, folder = map(Path, sys.argv[1:])
-    scripts = {"engine": engine_script(source.read_text()), "digits": digits_script(), "view": view_script()}
+    scripts = {"engine": engine_script(source.read_text(encoding="utf-8")), "digits": digits_script(), "view": view_script()}
     for name, script in scripts.items():
-        (folder / f"robustnb-{name}.js").write_text(script)
+        (folder / f"robustnb-{name}.js").write_text(script, encoding="utf-8")

@@ -1,6 +1,9 @@
 // "Predict, then see": the reader draws the expected curve over a plot, by pointer, touch or arrow keys.
 // @ts-check
 
+/** ARIA's numbers have no exponents. @param {number} v */
+const decimal = (v) => v.toFixed(20);
+
 class Sketch {
   /** @param {() => void} changed is called after each change of the drawing */
   constructor(changed) {
@@ -33,8 +36,8 @@ class Sketch {
       const value = points.get(values[i]);
       set(handle, {
         cx: frame.x.place(values[i]), cy: this.heightOf(i), class: value === undefined ? "rnb-open" : "rnb-set",
-        "aria-label": `${y.short} at ${x.short} ${values[i]}`, "aria-valuemin": low, "aria-valuemax": high,
-        "aria-valuenow": value ?? frame.y.value(this.heightOf(i)), "aria-valuetext": value === undefined ? "not drawn yet" : format(value, 2),
+        "aria-label": `${y.short} at ${x.short} ${values[i]}`, "aria-valuemin": decimal(low),
+        "aria-valuemax": decimal(high), "aria-valuenow": decimal(value ?? frame.y.value(this.heightOf(i))), "aria-valuetext": value === undefined ? "not drawn yet" : format(value, 2),
       });
     }
     this.line.setAttribute("points", values.map((v, i) => (points.has(v) ? `${frame.x.place(v)},${this.heightOf(i)}` : "")).join(" ").trim());

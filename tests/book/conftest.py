@@ -1,9 +1,11 @@
 """The rendered book in a real browser, from disk and from a server, with everything that is not local blocked."""
 
+import json
 import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,14 +13,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from ipywidgets.embed import embed_data
 from playwright.sync_api import Browser, Locator, Page, Playwright, Route, sync_playwright
+
+from robustnb.widgets import Laboratory
 
 torch.set_num_threads(1)  # the browser needs the other cores
 
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "build" / "html"
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *[chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]]
+EVERY_PAGE = [*PAGES, *(name for name in ("search", "genindex", "prf-prf") if (HTML / f"{name}.html").is_file())]
+SAMPLE = ["book/index", "book/introduction", "book/experiments_width", "book/report"]
 
 
 FLAGS = [
@@ -82,16 +89,31 @@ def gpu_browser(playwright: Playwright) -> Iterator[Browser]:
     launched.close()
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+@contextmanager
+def serving(**headers: str) -> Iterator[str]:
+    """The book on a server of its own, which sends these headers (an underscore stands for a hyphen)."""
+
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             pass
 
+        def end_headers(self) -> None:
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            super().end_headers()
+
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(HTML)))
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_port}"
+    finally:
+        httpd.shutdown()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture
@@ -150,3 +172,20 @@ def until(page: Page, text: str, *, lab: int = 0, timeout: float = 60_000) -> No
     """Wait for a text in the status line."""
     look = "([text, lab]) => document.querySelectorAll('.rnb-status')[lab]?.innerText.includes(text)"
     page.wait_for_function(look, arg=[text, lab], timeout=timeout, polling=20)
+
+
+def page_of(laboratories: list[Laboratory], folder: Path) -> str:
+    """The address of a page with these laboratories, as a notebook with them would be rendered."""
+    state = embed_data(views=laboratories, drop_defaults=False)
+    views = "".join(
+        f'<div><script type="application/vnd.jupyter.widget-view+json">{json.dumps(view)}</script></div>' for view in state["view_specs"]
+    )
+    kind = "application/vnd.jupyter.widget-state+json"
+    page = folder / "laboratories.html"
+    page.write_text(
+        f'<!doctype html><html data-content_root="{HTML.as_uri()}/"><meta charset="utf-8">'
+        f'<script src="{HTML.as_uri()}/_static/widgets.js"></script>'
+        f'<script type="{kind}">{json.dumps(state["manager_state"])}</script>{views}</html>',
+        encoding="utf-8",
+    )
+    return page.as_uri()

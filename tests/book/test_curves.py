@@ -17,8 +17,9 @@ WIDGETS = ROOT / "robustnb" / "widgets"
 
 def node(code, *scripts):
     """What `code` returns as JSON, after these scripts of the widgets."""
-    source = "\n".join((WIDGETS / name).read_text() for name in scripts) + f"\nconsole.log(JSON.stringify((() => {{ {code} }})()));"
-    result = subprocess.run(["node", "--input-type=module", "-e", source], capture_output=True, text=True, check=True, timeout=60)
+    source = "\n".join((WIDGETS / name).read_text(encoding="utf-8") for name in scripts)
+    source += f"\nconsole.log(JSON.stringify((() => {{ {code} }})()));"
+    result = subprocess.run(["node", "--input-type=module", "-e", source], capture_output=True, encoding="utf-8", check=True, timeout=60)
     return json.loads(result.stdout)
 
 

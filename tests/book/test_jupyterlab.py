@@ -1,6 +1,9 @@
 """The same laboratory in JupyterLab, with a live kernel: Train trains."""
 
 import contextlib
+import json
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -9,11 +12,12 @@ import urllib.error
 import urllib.request
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import TimeoutError
 
-from .conftest import press, set_number, until
+from .conftest import ROOT, press, set_number, until
 
 TOKEN = "test"
 
@@ -34,7 +38,7 @@ def jupyterlab(tmp_path):
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--ip=127.0.0.1"]
     command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={tmp_path}", "--LabApp.news_url="]
     command += [f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    with (tmp_path / "log").open("w") as log:
+    with (tmp_path / "log").open("w", encoding="utf-8") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
         try:
             for _ in range(120):
@@ -44,7 +48,7 @@ def jupyterlab(tmp_path):
                 except (urllib.error.URLError, OSError):
                     time.sleep(0.5)
             else:
-                pytest.fail("JupyterLab did not start: " + (tmp_path / "log").read_text())
+                pytest.fail("JupyterLab did not start: " + (tmp_path / "log").read_text(encoding="utf-8"))
             yield f"http://127.0.0.1:{port}/lab/tree/lab.ipynb?token={TOKEN}"
         finally:
             server.terminate()
@@ -108,3 +112,35 @@ def test_train_adds_a_point_and_a_second_train_ends_the_first(jupyterlab, watche
     assert points.count() == 2
     assert lab.locator(".rnb-error").inner_text() == ""
     assert [trouble for trouble in watched.trouble if "page error" in trouble] == []
+
+
+def test_make_lab_asks_for_a_token_and_listens_to_this_machine_alone(tmp_path):
+    """With the command of the Makefile, and the settings of nobody."""
+    planned = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = planned.splitlines()[-1].split()
+    assert command[:2] == ["jupyter", "lab"]
+    assert not [word for word in command if re.search(r"token|password|ip|allow|config", word)]
+    folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0", *command[2:]]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=os.environ | folders)
+    try:
+        deadline = time.monotonic() + 120
+        while not (found := list(tmp_path.glob("RUNTIME/jpserver-*.json"))) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert found, (tmp_path / "log").read_text(encoding="utf-8")
+        info = json.loads(found[0].read_text(encoding="utf-8"))
+        time.sleep(1)
+        assert len(info["token"]) >= 32
+        answer = {}
+        for token in ("", "wrong", info["token"]):
+            try:
+                answer[token] = urllib.request.urlopen(f"http://127.0.0.1:{info['port']}/api/contents?token={token}", timeout=10).status
+            except urllib.error.HTTPError as refused:
+                answer[token] = refused.code
+        assert answer == {"": 403, "wrong": 403, info["token"]: 200}
+        listening = {place.laddr.ip for place in psutil.Process(server.pid).net_connections() if place.status == psutil.CONN_LISTEN}
+        assert "127.0.0.1" in listening <= {"127.0.0.1", "::1"}
+    finally:
+        server.terminate()
+        server.wait(timeout=30)

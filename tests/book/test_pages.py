@@ -8,10 +8,11 @@ import pytest
 from .conftest import HTML, PAGES, control, open_page
 
 THEORY = ("introduction", "related_work", "setting", "lazy", "non_lazy", "early_training")
-EXPERIMENTS = ("experiments_settings", "experiments_lazy_ratio", "experiments_width", "experiments_depth")
+EXPERIMENTS = ("experiments_settings", "experiments_lazy_ratio", "experiments_width", "experiments_depth", "conclusions")
 EXPERIMENTS += ("more_accuracy", "more_epochs", "more_convolutional", "more_residual", "more_non_lazy", "more_ntk")
 CHAPTERS = [f"book/{name}" for name in THEORY + EXPERIMENTS]
-APPENDICES = [f"book/{name}" for name in ("notation", "proofs_lazy", "proofs_non_lazy", "proofs_early", "speed", "report")]
+APPENDIX = ("notation", "proofs_lazy", "proofs_non_lazy", "proofs_early", "limitations", "impact", "speed", "report")
+APPENDICES = [f"book/{name}" for name in APPENDIX]
 
 
 @pytest.mark.parametrize(("scheme", "name"), [("file", name) for name in PAGES] + [("http", name) for name in PAGES[:3]])
@@ -27,8 +28,8 @@ def test_a_page_works_with_no_network_and_fits_a_phone(scheme, name, watched, se
         assert "_images" not in image.get_attribute("alt")
     for plot in page.locator(".rnb-plots svg[role=img]").all():
         assert re.search(r"against (width|depth).*\d", plot.get_attribute("aria-label"))
-    watched.page.set_viewport_size({"width": 400, "height": 800})
-    page.wait_for_function("document.documentElement.scrollWidth <= 400")
+    watched.page.set_viewport_size({"width": 360, "height": 800})
+    page.wait_for_function("document.documentElement.scrollWidth <= 360")
     assert watched.trouble == []
 
 
@@ -92,7 +93,7 @@ def test_the_landing_page_counts_the_claims_of_the_report(watched):
 def test_a_further_page_costs_a_reader_little(name):
     """What only this page needs, compressed as a server sends it: the page, and its figures that are files."""
     page = HTML / f"{name}.html"
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     figures = {(page.parent / source).resolve() for source in re.findall(r'src="([^"]*_images/[^"]+)"', text)}
     sizes = {path.name: len(gzip.compress(path.read_bytes(), 6)) for path in (page, *figures)}
     assert sum(sizes.values()) < 150_000, sizes

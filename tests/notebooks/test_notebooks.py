@@ -144,7 +144,7 @@ def test_an_unknown_parameter_is_refused_before_any_work(tmp_path):
 def test_the_command_exits_with_one_and_says_where(tmp_path):
     source = notebook(tmp_path / "bad.ipynb", "open('nowhere')")
     command = [sys.executable, "-m", "robustnb.notebooks", str(source), str(tmp_path / "out.ipynb")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 1
     assert "FAILED: " in done.stderr
     assert "bad.ipynb, cell 1" in done.stderr
@@ -158,7 +158,11 @@ def plan(*what_if: str) -> list[str]:
     if "build/inputs.sum" not in what_if:
         options += ["-o", "build/inputs.sum"]  # a dry run cannot look whether its content changed
     done = subprocess.run(
-        ["make", "-n", *options, *[f"build/book/{path.name}" for path in SOURCES]], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "-n", *options, *[f"build/book/{path.name}" for path in SOURCES]],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     lines = [line for line in done.stdout.splitlines() if "-m robustnb.notebooks" in line]
     return sorted(Path(line.split()[-2]).stem for line in lines)
@@ -176,15 +180,15 @@ def test_make_runs_again_just_what_changed():
 @pytest.mark.parametrize("where", ["robustnb", "book/atlas"])
 def test_a_file_that_comes_or_goes_makes_the_notebooks_stale(where):
     sums = ROOT / "build" / "inputs.sum"
-    before, modified = sums.read_text(), sums.stat().st_mtime_ns
+    before, modified = sums.read_text(encoding="utf-8"), sums.stat().st_mtime_ns
     new = ROOT / where / "test_of_make.txt"
-    new.write_text("new")
+    new.write_text("new", encoding="utf-8")
     try:
         subprocess.run(["make", "build/inputs.sum"], cwd=ROOT, check=True, capture_output=True)
-        assert "test_of_make.txt" in sums.read_text()
+        assert "test_of_make.txt" in sums.read_text(encoding="utf-8")
     finally:
         new.unlink()
         subprocess.run(["make", "build/inputs.sum"], cwd=ROOT, check=True, capture_output=True)
-        assert sums.read_text() == before
+        assert sums.read_text(encoding="utf-8") == before
         # The content is what it was: what was made from it is still good.
         os.utime(sums, ns=(modified, modified))

@@ -31,7 +31,7 @@ def test_a_built_wheel_works_away_from_the_checkout(tmp_path):
         env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr

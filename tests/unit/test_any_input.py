@@ -1,5 +1,6 @@
 """Whatever a public function is given: a result, or one sentence that names the argument."""
 
+import importlib
 import inspect
 import math
 import os
@@ -12,13 +13,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from plain import few_digits
 
 import robustnb
-from robustnb import stability, theory
-from robustnb.atlas import get_sweep, load_atlas, load_card
+from robustnb import decisions, figures, kernels, stability, theory, trends, verdicts
+from robustnb.atlas import get_sweep, load_atlas, load_card, to_fit
+from robustnb.decisions import Condition
+from robustnb.networks import resolve_device
 from robustnb.settings import Setting, grid
 from robustnb.sweep import sweep
+from robustnb.widgets import Laboratory, slides
 
 DIGITS = few_digits(30, 10)
 SHAPE = {"inputs": 64, "width": 4, "depth": 3, "outputs": 10}
@@ -26,9 +31,18 @@ NETWORK = robustnb.fully_connected("he", **SHAPE, seeds=(0, 1), device="cpu")
 X, Y = DIGITS.x_test, DIGITS.y_test
 FORMULA = {"init": "he"} | SHAPE
 ATTACK = {"network": NETWORK, "x": X, "y": Y, "radius": 0.5, "steps": 2}
+KERNEL = {"x": X.numpy(), "z": X[:3].numpy(), "init": "he", "width": 8, "depth": 3}
+RESPONSE = {"x": X[:3].numpy(), "x_train": X.numpy(), "init": "he", "width": 8, "depth": 3, "lr": 0.01, "steps": 5}
 SETTING = {"init": "he", "width": 4, "depth": 2, "lr": 0.1, "epochs": 1}
 SETTING |= {"decay": 0.5, "every": 1, "dataset": "digits", "normalize": "unit", "model": "fcn", "loss": "squared"}
 SETTING |= {"batch_size": 700, "batch_seed": 0, "init_seeds": (0,)}
+TABLE = load_atlas("digits_rates").query("init == 'he'")
+ALONG = load_atlas("digits_depths").query("init == 'he' and depth == 2 and width < 64")
+CURVE = trends.curve(TABLE, "lr")
+AXES = Figure().subplots()
+PAGE = "experiments_width"
+CONDITION = Condition("Fig. 0", PAGE, "a claim", "digits", "L = 2", "a number", ((np.array([0.1, 0.2, 0.4]),),), (0.0, 1.0))
+CLAIMS = verdicts.verdicts().query("page == @PAGE")
 
 
 def twice(f):
@@ -88,13 +102,48 @@ CALLS = {
     theory.early_stability_bound: {"mass": 1.0, "growth": 0.1, "inputs": 64, "alpha": 1.0},
     theory.two_layer_gram: {"x": X.numpy(), "first": np.ones((64, 4)), "last": np.ones(4), "alpha": 1.0},
     theory.mean_two_layer_gram: {"x": X.numpy(), "init": "he", "width": 8},
+    theory.gram_drift_bound: {"samples": 5, "width": 8, "beta": 0.1, "weight_movement": 0.1, "output_movement": 0.1, "alpha": 1.0},
+    kernels.output_kernel: KERNEL,
+    kernels.tangent_kernel: KERNEL,
+    kernels.gradient_response: RESPONSE,
+    kernels.stability_after_training: RESPONSE | {"y": Y.numpy()},
+    kernels.mean_gaussian_length: {"mean": [1.0, 2.0], "covariance": [[2.0, 1.0], [1.0, 3.0]]},
+    resolve_device: {"device": "cpu"},
     Setting: SETTING,
     grid: SETTING | {"width": [4, 8]},
     get_sweep: {"name": "digits", "scale": "quick"},
     load_atlas: {"name": "digits_rates"},
     load_card: {"name": "digits"},
+    to_fit: {"dataset": "digits", "init": "he"},
     sweep: {"settings": (Setting(**SETTING),), "device": "cpu", "minutes": 1.0, "progress": False},
+    trends.curve: {"table": TABLE, "x": "lr", "value": "lazy_ratio"},
+    trends.at_loss: {"table": ALONG, "loss": 0.5},
+    trends.steps: {"of": CURVE},
+    trends.gaps: {"of": CURVE, "other": CURVE},
+    trends.slopes: {"of": CURVE, "log": True},
+    trends.peaks: {"of": CURVE},
+    trends.ends_at_top: {"of": CURVE},
+    trends.peak_place: {"of": CURVE},
+    trends.peak_exponent: {"curves": {2: CURVE, 4: CURVE, 8: CURVE}},
+    decisions.decide: {"conditions": [CONDITION]},
+    decisions.holm: {"p": [0.01, 0.2]},
+    verdicts.summary: {"table": CLAIMS},
+    verdicts.tally: {"claims": verdicts.summary(CLAIMS)},
+    verdicts.numbers: {"page": PAGE},
+    verdicts.report: {"page": PAGE},
+    trends.at_end: {"table": TABLE},
+    figures.over_seeds: {"table": TABLE, "by": "lr", "value": "stability"},
+    figures.against: {"axes": AXES, "table": TABLE.query("lr == 0.05"), "x": "width", "value": "stability"},
+    figures.width_axis: {"axes": AXES, "widths": [4, 8]},
+    figures.exact_at_initialization: {"axes": AXES, "widths": [4, 8]} | {name: FORMULA[name] for name in FORMULA if name != "width"},
+    figures.init_style: {"init": "he"},
+    slides: {"description": "a slider", "options": [("one", 1)], "draw": lambda value: (Figure(), "a figure")},
+    Laboratory: {"question": "?", "x": "width", "y": "stability", "init": "he", "width": 16, "depth": 2}
+    | {"predict": False, "atlas": "digits", "device": "cpu"},
 }
+# What other modules of the package call, with arguments that were checked at the door.
+INTERNAL = {"draw", "empty", "check_network", "check_inputs", "check_classes", "is_finite", "cross_entropy", "jacobian", "plan_of"}
+INTERNAL |= {"members_that_fit", "write_aside", "device_name", "make_card", "main", "compact_svg"}
 REFUSALS = (ValueError, TypeError, OSError, MemoryError, FloatingPointError)
 HUGE = 10**12
 JUNK = st.one_of(
@@ -127,15 +176,26 @@ def fair(name, value):
     """Long work that was asked for is no fault, and neither is what a caller's own function raises."""
     if name in ("epochs", "steps", "samples"):
         return not isinstance(value, int) or value < HUGE
-    return name not in ("lr", "on_epoch") or not callable(value)
+    return name not in ("lr", "on_epoch", "draw") or not callable(value)
 
 
 def names(function):
     return [*inspect.signature(function).parameters] if function is not grid else [*SETTING]
 
 
+def test_every_public_function_is_called_here():
+    modules = ("initialization", "networks", "convnets", "data", "stability", "theory", "kernels", "training", "settings", "atlas", "sweep")
+    modules += ("trends", "decisions", "verdicts", "figures", "widgets.slides")
+    for name in modules:
+        module = importlib.import_module(f"robustnb.{name}")
+        public = {n: f for n, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__ and n[0] != "_"}
+        assert {n for n, f in public.items() if inspect.signature(f).parameters and f not in CALLS} <= INTERNAL
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("function", CALLS, ids=lambda function: function.__name__)
-def test_a_result_or_one_sentence_that_names_the_argument(function):
+def test_a_result_or_one_sentence_that_names_the_argument(function, record_property):
+    record_property("cases", EXAMPLES)
     call = twice(function) if inspect.isgeneratorfunction(function) or function is robustnb.gradient_descent else function
     call(**CALLS[function])  # as it is meant
 
@@ -146,7 +206,9 @@ def test_a_result_or_one_sentence_that_names_the_argument(function):
         for name in data.draw(st.lists(st.sampled_from([*given_]), min_size=1, max_size=2, unique=True)):
             given_[name] = data.draw(JUNK.filter(partial(fair, name)))
         try:
-            call(**given_)
+            result = call(**given_)
+            if isinstance(result, Laboratory):
+                result.close()
         except REFUSALS as error:
             message = str(error)
             named = re.match(r"(data\.)?(\w+) ", message)

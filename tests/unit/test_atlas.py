@@ -27,7 +27,7 @@ from robustnb.atlas import (
 )
 from robustnb.data import DATASETS
 from robustnb.settings import KEY
-from robustnb.sweep import COLUMNS, sweep
+from robustnb.sweep import COLUMNS, SECONDS_ARE, sweep
 
 
 @pytest.mark.parametrize("name", measured())
@@ -50,6 +50,19 @@ def test_the_table_is_of_its_sweep_and_the_card_tells_how_it_was_made(name):
             assert checksum == load_data(data).checksum
     assert (card["item"], card["about"], card["cut"]) == (named.item, named.about, named.cut)
     assert {"command", "device", "date", "torch", "init_seeds", "batch_seeds", "training_seconds"} <= set(card)
+    assert card["seconds_are"] == SECONDS_ARE
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_what_was_cut_is_said_with_why(name):
+    cut = get_sweep(name).cut
+    assert cut == "" or re.search(r"cost|hours|days|since|which|where|see |beside|begin", cut)
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "digits_resnet", "convolutional_rates"])
+def test_what_convolutional_networks_are_said_to_cost_is_what_they_cost(name):
+    estimated = sum(setting.seconds for setting in get_sweep(name).settings)
+    assert 2 / 3 < estimated / load_card(name)["training_seconds"] < 3 / 2
 
 
 @pytest.mark.parametrize("name", measured())

@@ -31,17 +31,17 @@ def test_drawn_weights_have_the_standard_deviations_of_table_1(init):
     first, hidden, last = TABLE_1[init](30, 50, 20)
     for weight, beta in zip(network.weights, (first, hidden, hidden, last), strict=True):
         n = weight.numel()
-        # Within 5 standard errors: β/√n of the mean, β/√(2n) of the standard deviation.
-        assert abs(weight.mean().item()) < 5 * beta / math.sqrt(n)
-        assert abs(weight.std().item() - beta) < 5 * beta / math.sqrt(2 * n)
+        # Within 6 standard errors, β/√n of the mean, β/√(2n) of the standard deviation: 1e-7 by chance for any of the 48 in all cases.
+        assert abs(weight.mean().item()) < 6 * beta / math.sqrt(n)
+        assert abs(weight.std().item() - beta) < 6 * beta / math.sqrt(2 * n)
 
 
 def test_no_two_layers_or_members_share_their_draws():
     network = fully_connected("he", inputs=100, width=100, depth=3, outputs=100, seeds=(0, 1))
     draws = np.stack([weight[member].flatten().numpy() for weight in network.weights for member in range(2)])
     between = np.corrcoef(draws)[np.triu_indices(6, k=1)]
-    # 10,000 draws each: the standard error of a correlation is 0.01; within 5 of them.
-    assert np.abs(between).max() < 0.05
+    # 10,000 draws each: the standard error of a correlation is 0.01; within 6 of them, 3e-8 by chance for any of the 15.
+    assert np.abs(between).max() < 0.06
 
 
 @pytest.mark.parametrize(("init", "gamma"), [("lecun", math.sqrt(0.5)), ("he", 1), ("ntk", 1)])

@@ -1,16 +1,24 @@
 """The laboratory's kernel side: what it shows, and how it trains, stops and fails. (Its view is tested in Chromium.)"""
 
+import gc
+import os
+import random
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import torch
+from comm import get_comm_manager
+from ipywidgets.widgets.widget import _instances
 
 from robustnb import fully_connected, load_data, train
 from robustnb.atlas import load_atlas
 from robustnb.widgets import Laboratory
+from robustnb.widgets.lab import RANGES
 
+MOVES = 1000 if int(os.environ.get("ROBUSTNB_EXAMPLES", "25")) >= 1000 else 150
 SETTING = {"init": 0, "c": 1.5, "width": 8, "depth": 2, "lr": 0.05, "epochs": 1, "seed": 0}
 
 
@@ -123,11 +131,68 @@ def test_the_view_says_that_it_runs_before_the_first_epoch_is_measured(lab):
     assert states[0] == {"running": True, "paused": False, "run": 1, "of": 1}
 
 
+def held():
+    """Widgets, comms and tensors that are alive."""
+    gc.collect()
+    tensors = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+    return len(_instances), len(get_comm_manager().comms), tensors
+
+
+def move(lab, dice):
+    """What the browser sends when a reader moves or presses something."""
+    view = lab.view
+    kind = dice.choice(["train", "sweep", "pause", "resume", "step", "stop", "reset", "list", "number"])
+    if kind == "list":
+        name, count = dice.choice([("init", 4), ("width", 6), ("depth", 5), ("x", 2), ("y", 3)])
+        view.set_state({f"{name}_index": dice.randrange(count)})
+    elif kind == "number":
+        name, (low, _, step) = dice.choice([*RANGES.items()])
+        view.set_state({name: low + step * dice.randrange(4)})
+    else:
+        chosen = {name: getattr(view, name) for name in ("c", "lr", "epochs", "seed")}
+        chosen |= {"init": view.init_index, "width": view.widths[view.width_index], "depth": view.depths[view.depth_index]}
+        settings = [chosen] if kind == "train" else [chosen | {"width": width} for width in (4, 8, 16)]
+        message = {"kind": "train", "settings": settings, "paused": dice.random() < 0.2} if kind in ("train", "sweep") else {"kind": kind}
+        lab._on_message(view, message, [])
+
+
+@pytest.mark.long
+def test_random_moves_leave_nothing_behind(record_property):
+    """150, or 1,000: after close() no thread, widget, comm or tensor is left of them."""
+    record_property("cases", MOVES)
+    Laboratory(device="cpu").close()
+    before = held()
+    dice = random.Random(0)
+    lab = Laboratory("Random?", device="cpu", width=8, depth=2)
+    threads = threading.active_count()
+    for _ in range(MOVES):
+        move(lab, dice)
+        time.sleep(0.005)
+    assert lab.view.error == ""
+    assert lab._log.outputs == ()
+    lab._on_message(lab.view, {"kind": "reset"}, [])
+    worker = lab._worker
+    lab.close()
+    worker.join(timeout=20)
+    assert not worker.is_alive()
+    del lab, worker
+    assert held() == before
+    assert threading.active_count() <= threads + 1  # autograd keeps one of its own
+
+
+def test_an_exception_behind_a_button_shows_with_its_traceback(lab):
+    lab._on_message(lab.view, {"kind": "train"}, [])
+    assert lab.view.error == "KeyError: 'settings'"
+    (output,) = lab._log.outputs
+    assert output["output_type"] == "error"
+    assert "Traceback" in output["traceback"][0]
+
+
 def test_python_ends_while_a_laboratory_trains():
     code = "from robustnb.widgets import Laboratory\nlab = Laboratory(device='cpu')\nlab.train([{}])".replace(
         "{}", repr(SETTING | {"epochs": 1000})
     )
-    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, encoding="utf-8", timeout=120)
     assert (result.returncode, result.stderr) == (0, "")
 
 

@@ -77,8 +77,8 @@ def test_with_one_output_the_known_mean_over_delta_agrees_with_many_deltas(kind)
         many = images.repeat(samples, 1, 1, 1)
         moved = torch.func.jvp(module, (many,), (delta.reshape(many.shape),))[1].detach()
     lengths = moved.norm(dim=-1).unflatten(0, (samples, 20)).mean(dim=1)
-    # Within 4 standard errors over the 4,000 samples of δ.
-    assert abs(measured - lengths.mean()) < 4 * lengths.std() / math.sqrt(samples)
+    # Within 5.5 standard errors over the 4,000 samples of δ: 8e-8 by chance in two cases.
+    assert abs(measured - lengths.mean()) < 5.5 * lengths.std() / math.sqrt(samples)
 
 
 def test_with_one_output_the_seed_of_delta_does_not_matter():
@@ -99,8 +99,8 @@ def test_the_standard_error_is_the_spread_over_fresh_inputs_and_deltas(outputs):
     repeats = [perturbation_stability(network, inputs(100, seed=seed), seed=seed) for seed in range(300)]
     spread = torch.cat([one.value for one in repeats]).std()
     reported = torch.cat([one.standard_error for one in repeats]).square().mean().sqrt()
-    # A standard deviation of 300 values has a standard error of 1/√600 = 4 %; within 4 of them.
-    assert spread / reported == pytest.approx(1, abs=4 / math.sqrt(600))
+    # A standard deviation of 300 values has a standard error of 1/√600 = 4 %; within 5.5 of them: 8e-8 by chance in two cases.
+    assert spread / reported == pytest.approx(1, abs=5.5 / math.sqrt(600))
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -156,12 +156,12 @@ def test_vectors_are_uniform_in_the_ball(d, radius):
     delta = uniform_in_ball((n, d), radius=radius, seed=d)
     length = delta.norm(dim=1)
     assert length.max() <= radius * (1 + 1e-12)
-    # Within 4 standard errors: E‖δ‖ = ε d/(d+1) and E‖δ‖² = ε² d/(d+2).
-    assert abs(length.mean() - radius * d / (d + 1)) < 4 * length.std() / math.sqrt(n)
-    assert abs(length.square().mean() - radius**2 * d / (d + 2)) < 4 * length.square().std() / math.sqrt(n)
-    # No direction is preferred: mean 0 and covariance ε²/(d+2) I, each of up to 64 entries within 5 standard errors.
-    assert (delta.mean(dim=0).abs() < 5 * delta.std(dim=0) / math.sqrt(n)).all()
-    assert ((delta.square().mean(dim=0) - radius**2 / (d + 2)).abs() < 5 * delta.square().std(dim=0) / math.sqrt(n)).all()
+    # Each number within 6 standard errors: 6e-7 by chance for any of the 324 in all cases. E‖δ‖ = ε d/(d+1) and E‖δ‖² = ε² d/(d+2).
+    assert abs(length.mean() - radius * d / (d + 1)) < 6 * length.std() / math.sqrt(n)
+    assert abs(length.square().mean() - radius**2 * d / (d + 2)) < 6 * length.square().std() / math.sqrt(n)
+    # No direction is preferred: mean 0 and variance ε²/(d+2) of each entry.
+    assert (delta.mean(dim=0).abs() < 6 * delta.std(dim=0) / math.sqrt(n)).all()
+    assert ((delta.square().mean(dim=0) - radius**2 / (d + 2)).abs() < 6 * delta.square().std(dim=0) / math.sqrt(n)).all()
 
 
 def test_the_seed_fixes_the_vectors_and_the_radius_only_scales_them():
@@ -288,8 +288,9 @@ def test_probabilistic_robustness_agrees_with_a_count_of_kept_labels(trained, di
     other = uniform_in_ball((samples, 100, 64), radius=radius, seed=999).float()
     kept = torch.stack([trained(x + delta).argmax(dim=-1) == label for delta in other]).double().mean(dim=0)
     error = (2 * kept * (1 - kept) / samples).sum(dim=1).sqrt() / 100
-    # Two independent counts of 200 for each of 100 inputs: within 4 standard errors of their difference.
-    assert ((measured - kept.mean(dim=1)).abs() < 4 * error).all()
+    # Two independent counts of 200 for each of 100 inputs: within 5.5 standard errors of their difference, 1e-7 by
+    # chance for any of three networks.
+    assert ((measured - kept.mean(dim=1)).abs() < 5.5 * error).all()
     assert ((kept.mean(dim=1) > 0.3) & (kept.mean(dim=1) < 0.95)).all()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).parents[2]
-STATUS = (ROOT / "book" / "status.md").read_text()
+STATUS = (ROOT / "book" / "status.md").read_text(encoding="utf-8")
 
 
 def statements():
@@ -37,5 +37,13 @@ def test_the_tests_that_it_names_exist():
     named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", STATUS)
     assert len(named) > 15
     for file, name in named:
-        tree = ast.parse((ROOT / "tests" / "unit" / file).read_text())
+        tree = ast.parse((ROOT / "tests" / "unit" / file).read_text(encoding="utf-8"))
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (file, name)
+
+
+def test_the_tests_that_the_page_on_testing_names_exist():
+    page = "".join(cell.source for cell in nbformat.read(ROOT / "book" / "testing.ipynb", as_version=4).cells)
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", page)
+    assert len(named) > 10
+    for file, name in named:
+        assert any(f"def {name}(" in path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob(file)), (file, name)

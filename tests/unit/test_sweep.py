@@ -1,11 +1,10 @@
+import contextlib
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -237,94 +236,6 @@ def test_what_an_executor_finished_before_a_failure_is_kept(tmp_path):
     assert len(sweep(TWO, out=out, device="cpu")) == 4
 
 
-# A sweep in a process of its own: its file's name is the argument. It says when it is ready to train.
-SCRIPT = """
-import sys
-from pathlib import Path
-from robustnb.settings import grid
-from robustnb.sweep import sweep
-settings = grid(init=["he", "lecun"], width=[4, 8, 16], depth=[2, 3], lr=0.05, epochs=5, init_seeds=(0, 1))
-print("ready", flush=True)
-sweep(settings, out=Path(sys.argv[1]), device="cpu")
-"""
-ALL = grid(init=["he", "lecun"], width=[4, 8, 16], depth=[2, 3], lr=0.05, epochs=5, init_seeds=(0, 1))
-
-
-def start(out):
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(out)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def test_a_sweep_killed_at_any_moment_goes_on_where_it_was(tmp_path, trainings):
-    out, before = tmp_path / "table.csv", 0
-    for wait in (0.1, 0.25, 0.4):
-        process = start(out)
-        time.sleep(wait)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        now = len(pd.read_csv(out)) if out.exists() else 0
-        assert now >= before
-        assert now % 2 == 0  # whole settings
-        before = now
-    table = sweep(ALL, out=out, device="cpu")
-    assert len(trainings) == (24 - before) // 2
-    assert len(table) == 24
-    assert_same(table, sweep(ALL, device="cpu"))
-
-
-def test_two_processes_share_a_file(tmp_path):
-    out = tmp_path / "table.csv"
-    processes = [start(out) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    table = pd.read_csv(out)
-    assert not table.duplicated([*KEY]).any()
-    assert_same(table, sweep(ALL, device="cpu"))
-
-
-def test_a_cluster_that_loses_a_worker_still_finishes(tmp_path):
-    """A real Dask cluster of two processes; one is killed while it trains."""
-    from distributed import Client, LocalCluster
-
-    slow = grid(init=["he", "lecun"], width=[64, 96], depth=[4, 6], lr=0.05, epochs=20, init_seeds=(0,))
-    out = tmp_path / "table.csv"
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path)) as cluster,
-        Client(cluster) as client,
-    ):
-        pids = list(client.run(os.getpid).values())
-        killed = []
-
-        class Watched(Executor):
-            """The cluster's executor, of which a worker dies when the first result is there."""
-
-            def submit(self, *task):
-                future = inner.submit(*task)
-                future.add_done_callback(lambda _: killed or killed.append(os.kill(pids[0], signal.SIGKILL)))
-                return future
-
-        inner = client.get_executor()
-        table = sweep(slow, executor=Watched(), out=out, device="cpu")
-    assert killed
-    assert len(table) == len(pd.read_csv(out)) == len(slow)
-    assert not table.duplicated([*KEY]).any()
-    assert_same(table, sweep(slow, device="cpu"))
-
-
-def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
-    """A limit on the size of files stands for the disk."""
-    out = tmp_path / "table.csv"
-    sweep(TWO[:1], out=out, device="cpu")
-    content = out.read_bytes()
-    script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({len(content) + 10},) * 2)\n" + SCRIPT
-    process = subprocess.run([sys.executable, "-c", script, str(out)], capture_output=True, text=True, check=False)
-    assert process.returncode == 1
-    last = process.stderr.strip().splitlines()[-1]
-    assert last.endswith(f"{out} could not be written: the disk is full. What it held before is still there.")
-    assert out.read_bytes() == content
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.csv.lock"]
-
-
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -336,12 +247,12 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
 )
 def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path, trainings, content, says):
     out = tmp_path / "table.csv"
-    out.write_text(content)
+    out.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=re.escape(says)) as refusal:
         sweep(TWO, out=out, device="cpu")
     assert str(refusal.value).startswith("out must be a results file")
     assert str(out) in str(refusal.value)
-    assert out.read_text() == content
+    assert out.read_text(encoding="utf-8") == content
     assert trainings == []
 
 
@@ -379,26 +290,88 @@ def test_code_version_without_git_is_the_package_version(elsewhere, monkeypatch)
 # The command.
 def run(*arguments):
     command = [sys.executable, "-m", "robustnb.sweep", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
 
 def test_the_command_measures_in_slices_and_writes_a_card(tmp_path):
     out = tmp_path / "rates.csv"
-    first = run("digits_rates", "--scale", "quick", "--out", out, "--workers", 2, "--minutes", 0.0001)
+    first = run("digits_rates", "--scale", "quick", "--out", out, "--workers", 2, "--minutes", 0.01)
     assert first.returncode == 0, first.stderr
     held = len(pd.read_csv(out))
     assert 0 < held < 14
-    card = json.loads(out.with_suffix(".json").read_text())
+    card = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
     assert (card["rows"], card["networks_missing"]) == (held, 14 - held)
+    assert card["command"] == "python -m robustnb.sweep digits_rates --scale quick --out rates.csv --workers 2"
     second = run("digits_rates", "--scale", "quick", "--out", out)
     assert "14 rows" in second.stderr
     assert "0 networks still missing" in second.stderr
-    card = json.loads(out.with_suffix(".json").read_text())
+    card = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
     assert (card["rows"], card["networks_missing"]) == (14, 0)
     assert card["command"] == "python -m robustnb.sweep digits_rates --scale quick --out rates.csv"
     assert card["data_checksum"] == {"digits": load_data("digits").checksum}
     assert card["code_version"] == code_version()
     assert "1 threads" in card["device"]
+    assert card["training_seconds"] == pytest.approx(pd.read_csv(out).seconds.sum(), abs=0.1)
+    assert "wall time" in card["seconds_are"]
+
+
+def test_the_card_is_that_of_the_rows_whenever_the_command_is_killed(tmp_path, monkeypatch):
+    out, left = tmp_path / "rates.csv", [1, 1]
+
+    def killed(*arguments, **settings):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return train(*arguments, **settings)
+
+    monkeypatch.setattr(robustnb.sweep, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        main(["digits_rates", "--scale", "quick", "--out", str(out), "--device", "cpu"])
+    card = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["rows"] == len(pd.read_csv(out)) == 2
+    assert card["networks_missing"] == 12
+
+
+def test_the_command_refuses_what_its_processes_cannot_hold_together(tmp_path, monkeypatch):
+    """Each alone would fit."""
+    needed = robustnb.sweep.member_bytes(inputs=64, outputs=10, width=64, depth=4, batch_size=64)
+    monkeypatch.setattr(robustnb.sweep, "free_bytes", lambda _: 3 * needed)
+    monkeypatch.setattr(robustnb.sweep, "ProcessPoolExecutor", lambda *_, **__: contextlib.nullcontext(Executor()))
+    command = ["digits_rates", "--scale", "quick", "--out", str(tmp_path / "rates.csv"), "--device", "cpu", "--workers"]
+    with pytest.raises(SystemExit, match=r"needs [\d.]+ GiB for one network, of which [\d.]+ GiB are free for each of 4 processes\.$"):
+        main([*command, "4"])
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(NotImplementedError):  # it came as far as to give one a training
+        main([*command, "2"])
+
+
+def test_a_process_that_dies_is_one_sentence(tmp_path, monkeypatch):
+    def dies(*_, **__):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(robustnb.sweep, "_sweep", dies)
+    with pytest.raises(SystemExit, match=r"^python -m robustnb\.sweep: A process of --workers ended .* with fewer of them\.$"):
+        main(["digits_rates", "--scale", "quick", "--out", str(tmp_path / "rates.csv"), "--workers", "2"])
+
+
+def test_a_pool_is_given_no_more_than_it_has_processes(trainings):
+    """So that none begins when time is up: of what waits in a pool, some can no longer be taken back."""
+    waiting = []
+
+    class Counted(ThreadPoolExecutor):
+        def submit(self, *task):
+            future = super().submit(*task)
+            waiting.append(future)
+            assert sum(not future.done() for future in waiting) <= 2
+            return future
+
+    settings = grid(init=["he", "lecun", "ntk"], width=[4, 8], depth=2, lr=0.05, epochs=1)
+    how = {"data": None, "out": None, "device": "cpu", "progress": False, "workers": 2}
+    with Counted(2) as executor:
+        assert len(robustnb.sweep._sweep(settings, executor=executor, minutes=None, **how)) == 6
+        trainings.clear()
+        assert robustnb.sweep._sweep(settings, executor=executor, minutes=0, **how).empty
+    assert trainings == []
 
 
 def test_the_command_lists_the_sweeps_with_their_cost(capsys):

@@ -174,12 +174,6 @@ def test_the_network_given_is_left_as_it_was(digits):
     assert not any(torch.equal(now, then) for now, then in zip(run.network.weights, before, strict=True))
 
 
-def test_the_same_seeds_give_the_same_bits(digits):
-    first, again = (train(small(), digits, epochs=2, lr=0.1, batch_seed=3) for _ in range(2))
-    pd.testing.assert_frame_equal(first.history.drop(columns="seconds"), again.history.drop(columns="seconds"), check_exact=True)
-    assert all(torch.equal(a, b) for a, b in zip(first.network.weights, again.network.weights, strict=True))
-
-
 def test_another_batch_seed_gives_another_run(digits):
     first, other = (train(small(), digits, epochs=1, lr=0.1, batch_seed=seed) for seed in (0, 1))
     assert not torch.equal(first.network.weights[0], other.network.weights[0])
@@ -217,7 +211,7 @@ def test_a_runs_memory_is_twice_the_parameters_the_data_and_one_batch_and_does_n
     script = Path(__file__).parents[2] / "benchmarks" / "memory.py"
     # One arena: else how threads share freed memory decides what the process holds.
     quiet = os.environ | {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, str(script), "256", "3", "8"], capture_output=True, text=True, check=True, env=quiet)
+    done = subprocess.run([sys.executable, str(script), "256", "3", "8"], capture_output=True, encoding="utf-8", check=True, env=quiet)
     measured = json.loads(done.stdout)
     assert measured["peak"] < 1.3 * measured["budget"]
     first, *_, last = measured["after_each_epoch"][1:]
@@ -283,21 +277,6 @@ def test_members_that_diverge_are_reported(digits, loss):
     assert start[MEASUREMENTS].notna().all(axis=None)
     assert after.diverged.all()
     assert after[MEASUREMENTS].isna().all(axis=None)
-
-
-def test_a_member_that_diverges_does_not_touch_the_others(digits):
-    network = small()
-    # Member 1 starts where its outputs overflow.
-    broken = network.with_weights([torch.stack([weight[0], 1e20 * weight[1], weight[2]]) for weight in network.weights])
-    with_broken, without = (train(each, digits, epochs=2, lr=0.1) for each in (broken, network))
-    assert with_broken.final.diverged.tolist() == [False, True, False]
-    assert with_broken.final.loc[1, MEASUREMENTS].isna().all()
-    for member in (0, 2):
-        assert with_broken.final.loc[member, MEASUREMENTS].tolist() == pytest.approx(
-            without.final.loc[member, MEASUREMENTS].tolist(), rel=1e-6
-        )
-        for a, b in zip(with_broken.network.weights, without.network.weights, strict=True):
-            torch.testing.assert_close(a[member], b[member])
 
 
 # Networks with one output

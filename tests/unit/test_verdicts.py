@@ -8,17 +8,18 @@ import pytest
 from scipy import stats
 
 from robustnb import theory, verdicts
-from robustnb.atlas import atlas_folder, load_atlas
+from robustnb.atlas import NON_LAZY, atlas_folder, load_atlas
+from robustnb.convolutional_claims import convolutional_claims
 from robustnb.decisions import Condition, decide, holm
 from robustnb.settings import KEY
-from robustnb.trends import at_loss, curve, peak_exponent, peak_place, peaks, slopes, steps
+from robustnb.trends import at_loss, curve, ends_at_top, peak_exponent, peak_place, peaks, slopes, steps
 from robustnb.verdicts import ABOVE, BELOW, SAME, summary
 
 RANDOM = np.random.default_rng(0)
 
 
-def condition(*alternatives, bounds=ABOVE, when="here", claim="a claim", ratio=False):
-    return Condition("Fig. 0", "page", claim, "there", when, "a number", alternatives, bounds, ratio)
+def condition(*alternatives, bounds=ABOVE, when="here", claim="a claim", ratio=False, open_end=False):
+    return Condition("Fig. 0", "page", claim, "there", when, "a number", alternatives, bounds, ratio, open_end)
 
 
 def answer(*alternatives, **words):
@@ -66,6 +67,25 @@ def test_all_parts_must_hold_and_one_alternative_is_enough():
     assert answer((up, down)) == "no"
     assert answer((up, down), (up, up)) == "yes"
     assert answer((up, down), (down, up)) == "no"
+
+
+@pytest.mark.parametrize("bounds", [ABOVE, BELOW, SAME])
+@pytest.mark.parametrize("value", [-1.0, 0.0, 0.1, 1.0])
+def test_a_sample_without_spread_decides_nothing(bounds, value):
+    """As 0.1, three times, whose computed spread is not quite 0."""
+    assert answer((np.full(3, value),), bounds=bounds) == "open"
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_no_probability_is_rounded_to_nothing(sign):
+    table = decide([condition((sign + 1e-3 * RANDOM.normal(size=24),))])
+    assert 0 < table.p[0] < 1e-60
+
+
+def test_what_may_yet_turn_is_confirmed_or_open():
+    up, down = (sign + 0.01 * RANDOM.normal(size=6) for sign in (1, -1))
+    assert answer((up,), open_end=True) == "yes"
+    assert answer((down,), open_end=True) == "open"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +149,22 @@ def test_peaks_steps_and_slopes_see_the_shape_of_a_curve():
     assert slopes(rises, log=True).mean() == pytest.approx(1, abs=0.02)
 
 
+def test_a_curve_that_still_rises_where_it_ends_is_no_sign_against_a_peak(monkeypatch):
+    noise = 1 + 0.01 * np.random.default_rng(3).normal(size=(5, 6))
+    shapes = {"rises": [1, 2, 4, 8, 16], "falls": [16, 8, 4, 2, 1], "turns": [1, 2, 3, 2, 1.2]}
+    tables = {
+        name: table_of(np.array(of)[:, None] * noise, init="he", depth=2, dataset="mnist", decay=1.0, epoch=1)
+        for name, of in shapes.items()
+    }
+    assert [ends_at_top(curve(table, "width")) for table in tables.values()] == [True, False, False]
+    assert not ends_at_top(curve(tables["rises"].query("width < 0"), "width"))
+    monkeypatch.setattr(verdicts, "settings", lambda: iter(tables.items()))
+    for name in ("at_equal_loss", "two_layers"):
+        monkeypatch.setattr(verdicts, name, lambda: iter(()))
+    answers = decide([c for c in verdicts._width() if c.item == "Fig. 4a"]).set_index("where").answer
+    assert answers.to_dict() == {"rises": "open", "falls": "no", "turns": "yes"}
+
+
 def test_widths_with_fewer_seeds_are_compared_by_those_they_share():
     table = table_of(np.array([[1, 1, 1, 1], [2, 2, 2, np.nan]]) * 1.0)
     assert [len(sample) for sample in steps(curve(table, "width"))] == [3]
@@ -154,6 +190,14 @@ def test_a_claims_verdict_follows_from_its_conditions(answers, verdict):
     assert row.verdict == verdict
     cases = ", ".join(str(k) for k, given in enumerate(answers) if given == "yes")
     assert row.yes == (f"there (case {cases})" if cases else "")
+
+
+def test_the_lazy_ratio_counts_networks_that_learned_nothing():
+    table = table_of(np.full((2, 4), 2.0)).assign(lazy_ratio=3.0)
+    table.loc[table.width == 1, "untrained"] = True
+    table.loc[(table.width == 2), "diverged"] = True
+    assert curve(table, "width", "lazy_ratio").index.tolist() == [1]
+    assert curve(table, "width").empty
 
 
 def test_a_width_at_which_many_networks_learned_nothing_is_left_out():
@@ -237,7 +281,9 @@ def test_a_setting_that_few_networks_bring_to_a_loss_is_left_out():
 
 def test_every_claim_names_a_page_that_is_there_and_says_what_was_asked():
     table = verdicts.verdicts()
-    assert {"Table 1", "Table 4", "Theorem 1", "Theorem 2", "Theorem 3", "Fig. 2a", "Fig. 8", "Conclusions"} <= set(table["item"])
+    assert {"Abstract", "Section 1", "Table 4", "Theorem 1", "Theorem 2", "Theorem 3", "Fig. 2a", "Fig. 8", "Conclusions"} <= set(
+        table["item"]
+    )
     for page, of in table.groupby("page"):
         assert (atlas_folder().parent / f"{page}.ipynb").is_file()
         asked = verdicts.numbers(page).asked
@@ -253,6 +299,82 @@ def test_networks_that_end_where_they_began_are_said_to(monkeypatch):
     noise = np.exp(0.01 * RANDOM.normal(size=len(rows)))
     tables = {"as before": rows.assign(stability=exact * noise), "twice as much": rows.assign(stability=2 * exact * noise)}
     monkeypatch.setattr(verdicts, "settings", lambda: iter(tables.items()))
-    theorem = [condition for condition in verdicts.claims() if condition.item == "Theorem 1" and condition.page == "lazy"]
-    answers = decide(theorem).groupby("where").answer.agg(set)
+    plateau = [condition for condition in verdicts._theory() if condition.page == "lazy"]
+    assert {condition.when for condition in plateau} == {"He, m = 256, L = 2", "He, m = 256, L = 3"}
+    assert (theory.plateau_width([2, 3], outputs=10) < 256).all()
+    answers = decide(plateau).groupby("where").answer.agg(set)
     assert (answers["as before"], answers["twice as much"]) == ({"yes"}, {"no"})
+
+
+def two_layers(**changes):
+    """The digits' table of two layers, given out as that of MNIST with the paper's schedule."""
+    table = load_atlas("digits_two_layers").query("init_seed < 3")
+    return table.assign(dataset="mnist", decay=0.8, **changes)
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """Conditions on nothing but one table of two layers."""
+    for name in ("settings", "at_equal_loss", "with_ntk"):
+        monkeypatch.setattr(verdicts, name, lambda: iter(()))
+
+    def conditions(table):
+        monkeypatch.setattr(verdicts, "measured", lambda: ("mnist_two_layers",))
+        monkeypatch.setattr(verdicts, "load_atlas", lambda name: table)
+        parts = (verdicts._theory, verdicts._lazy_ratio, verdicts._width, verdicts._depth, verdicts._more)
+        return [condition for part in parts for condition in part() if verdicts._has_seeds(condition)]
+
+    return conditions
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "there",
+    [
+        *("width == 8", "width in (8, 16) and (width == 8 or init == 'he')", "init == 'he'", "init != 'he'", "init_seed < 2"),
+        *("decay == 1 and width == 8", "width < 8", "width <= 64"),
+    ],
+)
+def test_a_part_of_a_table_gives_the_conditions_that_it_can(only, there):
+    table = pd.concat([two_layers(), two_layers().assign(decay=1.0)]).query(there)
+    conditions = only(table)
+    assert all(row.n >= 3 for row in (decide(conditions).itertuples() if conditions else ()))
+    assert bool(conditions) == (
+        there in ("init == 'he'", "init != 'he'", "width <= 64", "width == 8", "decay == 1 and width == 8") or "16" in there
+    )
+
+
+def test_early_is_before_half_of_the_loss_is_gone(only):
+    def early(table):
+        return {condition.when for condition in only(table) if condition.item == "Theorem 3"}
+
+    assert early(two_layers(train_loss=2.0)) == {f"{init}, epoch 5" for init in NON_LAZY[1:]}
+    assert early(two_layers(train_loss=1.0)) == set()
+
+
+def test_a_straight_line_in_time_is_asked_of_the_first_rate_alone(only):
+    """κ as it would be if it followed the sum of the rates."""
+    table = two_layers()
+    table["lazy_ratio"] = np.minimum(table.epoch, 10) * np.exp(0.01 * RANDOM.normal(size=len(table)))
+    answers = decide([c for c in only(table) if c.item == "Fig. 3a"]).answer
+    assert set(answers) == {"yes"}
+
+
+def test_a_diverged_network_counts_as_one_that_guesses():
+    table = load_atlas("digits_resnet").query("model == 'resnet' and epoch == 20").copy()
+    table.loc[table.init == "m^-2", ["test_accuracy", "stability", "diverged"]] = [np.nan, np.nan, True]
+    gaps = [c for c in convolutional_claims([("ResNet, digits", table)]) if c.item == "Table 4" and c.when.startswith("m^-2")]
+    assert len(gaps) == 3
+    assert all(sample.mean() < -0.8 for c in gaps for (sample,) in c.alternatives)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(2, "yes"), (0.5, "yes"), (1, "no")])
+def test_ntk_is_another_at_two_layers_above_or_below(monkeypatch, factor, expected):
+    noise = np.exp(0.01 * np.random.default_rng(4).normal(size=(4, 6)))
+    he = table_of(2 * noise, init="he", depth=2)
+    ntk = table_of(2 * factor * noise[::-1], init="ntk", depth=2)
+    ntk.loc[(ntk.width == 1) & (ntk.init_seed == 0), "stability"] *= 1e6  # at a width that another seed lacks
+    ntk.loc[(ntk.width == 1) & (ntk.init_seed == 1), "stability"] = np.nan
+    monkeypatch.setattr(verdicts, "with_ntk", lambda: iter([("made up", pd.concat([he, ntk]))]))
+    of = [c for c in verdicts._more() if c.where == "made up" and c.claim == "NTK: at L = 2 P is unlike that under He"]
+    assert decide(of).answer.tolist() == [expected]
