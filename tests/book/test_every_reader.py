@@ -25,6 +25,7 @@ def test_axe_finds_nothing_serious(name, watched):
     page.add_script_tag(path=ROOT / "node_modules" / "axe-core" / "axe.min.js")
     for theme in ("light", "dark"):
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        page.wait_for_timeout(300)  # colours change gradually
         rules = "runOnly: ['color-contrast'], " if theme == "dark" else ""  # no other rule depends on colours
         found = page.evaluate(
             f"axe.run(document, {{ {rules}resultTypes: ['violations'] }})"
@@ -70,7 +71,10 @@ def test_a_page_prints(name, watched, tmp_path):
     assert page.evaluate(wide) == []
     for theme in ("light", "dark"):
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-        ink, paper = page.locator("article").evaluate("a => [getComputedStyle(a).color, getComputedStyle(document.body).backgroundColor]")
+        ink, paper = page.evaluate(
+            "['main', 'body'].map((e) => getComputedStyle(document.querySelector(e)))"
+            ".map((style, i) => (i ? style.backgroundColor : style.color))"
+        )
         assert max(int(v) for v in re.findall(r"\d+", ink)[:3]) < 100
         assert paper == "rgb(255, 255, 255)"
     solutions = page.locator("div.solution")

@@ -121,7 +121,6 @@ def left(folder):
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.long
 def test_a_sweep_killed_at_random_moments_loses_nothing_and_goes_on_where_it_was(tmp_path, whole, monkeypatch, record_property):
     record_property("cases", KILLS)
     pick = random.Random(0)
@@ -133,21 +132,24 @@ def test_a_sweep_killed_at_random_moments_loses_nothing_and_goes_on_where_it_was
     for kills in (min(5, KILLS - k) for k in range(0, KILLS, 5)):
         out, before = tmp_path / f"table{came}.csv", 0
         with Reader(out) as reader:
-            for _ in range(kills):
-                wait_then_kill(start(run, out), pick.uniform(0, duration / 2))
+            for kill in range(kills):
+                process = start(run, out)
+                # The first only once there are rows to lose, however slow the machine is now.
+                while kill == 0 and not out.exists() and process.is_alive():
+                    time.sleep(0.001)
+                wait_then_kill(process, pick.uniform(0, duration / 2))
                 after = len(pd.read_csv(out)) if out.exists() else 0
                 assert after >= before
                 before = after
         trained.clear()
         table = sweep(SETTINGS, out=out, device="cpu")
         assert 2 * len(trained) == len(whole) - before
-        assert len(reader.seen) == before
+        assert len(reader.seen) == before > 0
         assert_same(table, whole)
         assert_same(pd.read_csv(out), whole)
         came += before
         for path in (out, out.with_name(out.name + ".lock")):
             path.unlink()
-    assert came  # some rows came before a kill
     assert left(tmp_path) == {"timed.csv", "timed.csv.lock"}
 
 
@@ -226,7 +228,6 @@ def test_a_disk_that_is_really_full_loses_nothing(small_disk, whole):
     assert_same(sweep(SETTINGS, out=out, device="cpu"), whole)
 
 
-@pytest.mark.long
 def test_kills_two_writers_and_a_full_disk_together_lose_nothing(tmp_path, whole, record_property):
     record_property("cases", KILLS)
     pick = random.Random(1)
@@ -306,7 +307,6 @@ def command(out):
     main(["digits_rates", "--scale", "quick", "--out", str(out), "--device", "cpu"])
 
 
-@pytest.mark.long
 def test_commands_at_once_write_one_card_and_it_is_whole_at_any_moment(tmp_path, record_property):
     record_property("cases", ROUNDS)
     out = tmp_path / "rates.csv"

@@ -237,7 +237,6 @@ def neighbours(request):
     return network, {"of another seed": other} | {name: with_second(change) for name, change in changes.items()}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared"] if LONG else ["cross_entropy"])
 def test_what_a_member_holds_does_not_change_a_bit_of_the_others(neighbours, loss):
     network, others = neighbours
@@ -263,7 +262,6 @@ def furthest(one, other, pairs):
     return layers, numbers
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared"] if LONG else ["cross_entropy"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", KINDS)

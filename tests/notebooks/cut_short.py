@@ -1,15 +1,15 @@
 """Imported by a notebook's first cell, it makes training cheap and leaves all else: sweeps, seeds, rates, epochs and steps are those
-that the notebook asks for, and are checked as ever. But sweeps, and what trains on more than the digits, see few images, and networks
-that the notebook itself makes are narrow.
+that the notebook asks for, and are checked as ever. But a sweep that would take more than a minute, and whatever trains on more than
+the digits, sees few images; and networks that the notebook itself makes are narrow.
 """
 
 from dataclasses import replace
 
 import robustnb
-import robustnb.sweep
+import robustnb.sweep as sweeps
 from robustnb import Dataset, networks, training
 
-IMAGES, TESTED, WIDTH, DIGITS = 64, 20, 128, 1437
+IMAGES, TESTED, WIDTH, DIGITS, SECONDS = 64, 20, 128, 1437, 60
 
 
 def few(data):
@@ -17,7 +17,7 @@ def few(data):
     return replace(data, **{name: getattr(data, name)[:count] for name, count in parts.items()})
 
 
-def train_in_a_sweep(network, data, *, whole=training.train, **how):
+def train_on_few(network, data, *, whole=training.train, **how):
     return whole(network, few(data), **how)
 
 
@@ -26,11 +26,17 @@ def train(network, data, *, whole=training.train, **how):
     return whole(network, few(data) if large else data, **how)
 
 
+def sweep(settings, *data, whole=sweeps.sweep, **how):
+    long = sum(setting.seconds for setting in settings) > SECONDS
+    sweeps.train = train_on_few if long else train
+    return whole(settings, *data, **how)
+
+
 def narrow(init, *, width, whole=networks.fully_connected, **shape):
     return whole(init, width=min(width, WIDTH), **shape)
 
 
-# A sweep builds its own networks, and trains them with the name that its module knows.
-robustnb.sweep.train = train_in_a_sweep
+# A sweep builds its own networks, as wide as its settings say.
+sweeps.sweep = sweep
 robustnb.train = training.train = train
 robustnb.fully_connected = networks.fully_connected = narrow
