@@ -103,13 +103,7 @@ def train(
 
     Raises ValueError or TypeError, before any work, for an argument out of range or data that do not fit.
     """
-    check_network("network", network)
-    if not isinstance(data, Dataset):
-        raise TypeError(f"data must be a Dataset, not {shown(data)}.")
-    if not (on_epoch is None or callable(on_epoch)):
-        raise TypeError(f"on_epoch must be a function or None, not {shown(on_epoch)}.")
-    if not isinstance(stop, Event | None):
-        raise TypeError(f"stop must be a threading.Event or None, not {shown(stop)}.")
+    _check_parts(network, data, on_epoch, stop)
     check_flag("progress", progress)
     epochs = check_count("epochs", epochs, least=0)
     batch_size = check_count("batch_size", batch_size)
@@ -120,7 +114,6 @@ def train(
     fastest = torch.finfo(network.dtype).max
     if not callable(lr):
         check_real("lr", lr, most=fastest)
-    _check_data(network, data)
 
     data = data.to(network.device)
     engine = engine_for(network, data.x_train, data.y_train, loss)
@@ -270,8 +263,15 @@ def _evaluate(network: Network, x: Tensor, y: Tensor, loss: str) -> tuple[Tensor
     return losses / len(x), hits / len(x)
 
 
-def _check_data(network: Network, data: Dataset) -> None:
-    """The data fit the network and hold finite numbers, or an error that says what does not."""
+def _check_parts(network: Network, data: Dataset, on_epoch: object, stop: object) -> None:
+    """What `train` is to work with and to call is of the right kind, and the data fit the network and hold finite numbers."""
+    check_network("network", network)
+    if not isinstance(data, Dataset):
+        raise TypeError(f"data must be a Dataset, not {shown(data)}.")
+    if not (on_epoch is None or callable(on_epoch)):
+        raise TypeError(f"on_epoch must be a function or None, not {shown(on_epoch)}.")
+    if not isinstance(stop, Event | None):
+        raise TypeError(f"stop must be a threading.Event or None, not {shown(stop)}.")
     if data.inputs != network.inputs or data.classes != network.outputs:
         raise ValueError(
             f"data must have {network.inputs} inputs and {network.outputs} classes to fit the network, "
