@@ -34,6 +34,12 @@ def pytest_sessionfinish(session, exitstatus):
         return
     from robustnb.sweep import code_version, write_aside
 
+    path = Path(RESULTS)
+    if path.exists():
+        # What another part of the profile tried of the same code stays.
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if earlier["code_version"] == code_version():
+            found.update({row.pop("test"): row for row in earlier["tests"] if row["test"] not in found})
     written = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.system()}, {platform.machine()}, {os.cpu_count()} cores",
@@ -41,5 +47,5 @@ def pytest_sessionfinish(session, exitstatus):
         "code_version": code_version(),
         "tests": [{"test": name} | row | {"seconds": round(row["seconds"], 2)} for name, row in sorted(found.items())],
     }
-    write_aside(Path(RESULTS), json.dumps(written, indent=1) + "\n")
+    write_aside(path, json.dumps(written, indent=1) + "\n")
     print(f"\n{len(found)} long tests in {RESULTS}", file=sys.stderr)
