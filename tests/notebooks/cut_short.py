@@ -1,6 +1,6 @@
 """Imported by a notebook's first cell, it makes training cheap and leaves all else: sweeps, seeds, rates, epochs and steps are those
 that the notebook asks for, and are checked as ever. But a sweep that would take more than a minute, and whatever trains on more than
-the digits, sees few images; and networks that the notebook itself makes are narrow.
+the digits, sees few images; and networks are narrow, whatever width their rows have.
 """
 
 from dataclasses import replace
@@ -36,7 +36,6 @@ def narrow(init, *, width, whole=networks.fully_connected, **shape):
     return whole(init, width=min(width, WIDTH), **shape)
 
 
-# A sweep builds its own networks, as wide as its settings say.
 sweeps.sweep = sweep
 robustnb.train = training.train = train
-robustnb.fully_connected = networks.fully_connected = narrow
+robustnb.fully_connected = networks.fully_connected = sweeps.fully_connected = narrow
