@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,6 +75,8 @@ def _power(exponent: float, d: Array, m: Array, o: Array) -> tuple[Array, Array,
 LECUN = Initialization("lecun", "LeCun", _lecun)
 HE = Initialization("he", "He", _he)
 NTK = Initialization("ntk", "NTK", _ntk)
+# All that have a name of their own: tests, messages and the laboratory's list follow from it.
+NAMED = {one.name: one for one in (LECUN, HE, NTK)}
 
 
 def non_lazy(c: float) -> Initialization:
@@ -90,10 +92,10 @@ def get_initialization(init: str | Initialization) -> Initialization:
     """
     if isinstance(init, Initialization):
         return init
-    named: dict[Any, Initialization] = {one.name: one for one in (LECUN, HE, NTK)}
     power = re.fullmatch(r"m\^-(\d+(?:\.\d+)?)", init) if isinstance(init, str) else None
     if power and float(power[1]) > 0:
         return non_lazy(float(power[1]))
-    if not isinstance(init, str) or init not in named:
-        raise ValueError(f'init must be "lecun", "he", "ntk" or "m^-c" with c > 0 (as "m^-1.5"), not {shown(init)}.')
-    return named[init]
+    if not isinstance(init, str) or init not in NAMED:
+        names = ", ".join(f'"{name}"' for name in NAMED)
+        raise ValueError(f'init must be {names} or "m^-c" with c > 0 (as "m^-1.5"), not {shown(init)}.')
+    return NAMED[init]

@@ -9,7 +9,8 @@ function betas(kind, c, d, m, o) {
   if (kind === "lecun") return [Math.sqrt(1 / d), Math.sqrt(1 / m), Math.sqrt(1 / m)];
   if (kind === "he") return [Math.sqrt(2 / d), Math.sqrt(2 / m), Math.sqrt(2 / m)];
   if (kind === "ntk") return [Math.sqrt(2 / m), Math.sqrt(2 / m), Math.sqrt(1 / o)];
-  return [m ** -c, m ** -c, m ** -c];
+  if (kind === "m^-c") return [m ** -c, m ** -c, m ** -c];
+  throw new Error(`No β is known here for ${kind}.`);
 }
 
 /** P/ε before training, exactly (theory.py: stability_at_initialization). `logGain` is log_relu_gain at this width.

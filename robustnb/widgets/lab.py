@@ -28,14 +28,15 @@ from .._checks import check_choice, check_count, check_flag, check_real, shown
 from ..atlas import SWEEPS, load_atlas
 from ..data import DATASETS, Dataset, load_data
 from ..figures import COLORS, over_seeds
-from ..initialization import get_initialization
+from ..initialization import NAMED, get_initialization
 from ..networks import fully_connected, resolve_device
 from ..stability import Network, uniform_in_ball
 from ..training import Rows, train
 
 AXES = {"width": "width m", "depth": "depth L"}
 MEASURES = {"stability": "P/ε", "lazy_ratio": "κ", "test_accuracy": "accuracy"}
-KINDS = {"he": "He", "lecun": "LeCun", "ntk": "NTK", "m^-c": "m⁻ᶜ"}
+# Their places are in the addresses that readers keep: any further one comes last.
+KINDS = {"he": "He", "lecun": "LeCun", "ntk": "NTK", "m^-c": "m⁻ᶜ"} | {name: one.label for name, one in NAMED.items()}
 WIDTHS = [2**k for k in range(2, 11)]
 DEPTHS = list(range(2, 11))
 # Of the numbers that the reader types: least, greatest, step; whole numbers have a whole step.
@@ -54,7 +55,7 @@ _MODULES = ("plot.js", "curves.js", "page.js", "session.js", "sketch.js", "digit
 
 
 class Setting(TypedDict):
-    """One network to train: init is an index into `KINDS`; c matters to the last of them alone; seed fixes W(0) and the batch order."""
+    """One network to train: init is an index into `KINDS`; c matters to m^-c alone; seed fixes W(0) and the batch order."""
 
     init: int
     c: float

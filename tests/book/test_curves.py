@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from robustnb import theory
-from robustnb.initialization import get_initialization
+from robustnb.initialization import NAMED, get_initialization
 
 from .conftest import ROOT
 
@@ -23,7 +23,7 @@ def node(code, *scripts):
     return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize("init", ["he", "lecun", "ntk", "m^-1", "m^-1.5", "m^-2.5"])
+@pytest.mark.parametrize("init", [*NAMED, "m^-1", "m^-1.5", "m^-2.5"])
 @pytest.mark.parametrize(("width", "depth"), [(4, 2), (64, 5), (1024, 10)])
 def test_the_view_computes_what_theory_computes(init, width, depth):
     kind, c = ("m^-c", init[3:]) if init.startswith("m^-") else (init, "0")

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from robustnb import FCN, Dataset, load_data
+from robustnb.initialization import NAMED
 
-INITS = ("lecun", "he", "ntk", "m^-1", "m^-1.5")
+INITS = (*NAMED, "m^-1", "m^-1.5")
 
 
 def as_module(network: FCN, member: int = 0) -> nn.Sequential:

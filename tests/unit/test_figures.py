@@ -6,6 +6,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from robustnb import figures
+from robustnb.atlas import NON_LAZY
+from robustnb.initialization import NAMED
 
 
 @pytest.fixture
@@ -14,6 +16,12 @@ def axes():
     fig, axes = plt.subplots()
     yield axes
     plt.close(fig)
+
+
+def test_every_initialization_has_a_look_of_its_own():
+    looks = [figures.init_style(init) for init in (*NAMED, *NON_LAZY)]
+    for part in ("color", "marker", "label"):
+        assert len({look[part] for look in looks}) == len(looks), part
 
 
 def test_settings_whose_seeds_are_mostly_untrained_get_a_hollow_marker(axes):

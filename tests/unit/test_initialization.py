@@ -6,6 +6,7 @@ import pytest
 from plain import INITS
 
 from robustnb import fully_connected, get_initialization, non_lazy
+from robustnb.initialization import NAMED
 
 TABLE_1 = {
     "lecun": lambda d, m, o: (math.sqrt(1 / d), math.sqrt(1 / m), math.sqrt(1 / m)),
@@ -15,6 +16,10 @@ TABLE_1 = {
     "m^-1.5": lambda d, m, o: (m**-1.5, m**-1.5, m**-1.5),
     "m^-2": lambda d, m, o: (m**-2, m**-2, m**-2),
 }
+
+
+def test_every_initialization_with_a_name_is_in_the_table():
+    assert {*NAMED} <= {*TABLE_1}
 
 
 @pytest.mark.parametrize("init", TABLE_1)

@@ -7,9 +7,9 @@ from scipy.integrate import quad
 from scipy.stats import chi
 
 from robustnb import FCN, fully_connected, get_initialization, non_lazy, theory
-from robustnb.initialization import Scales
+from robustnb.initialization import NAMED, Scales
 
-INITS = ("lecun", "he", "ntk", "m^-1.5")
+INITS = (*NAMED, "m^-1.5")
 
 
 def monte_carlo(init, *, inputs, width, depth, outputs, members, seed, block=2000):
