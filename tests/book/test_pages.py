@@ -3,16 +3,20 @@
 import gzip
 import re
 
+import nbformat
 import pytest
 
-from .conftest import HTML, PAGES, control, open_page
+from .conftest import HTML, PAGES, ROOT, control, open_page
 
-THEORY = ("introduction", "related_work", "setting", "lazy", "non_lazy", "early_training")
-EXPERIMENTS = ("experiments_settings", "experiments_lazy_ratio", "experiments_width", "experiments_depth", "conclusions")
-EXPERIMENTS += ("more_accuracy", "more_epochs", "more_convolutional", "more_residual", "more_non_lazy", "more_ntk")
-CHAPTERS = [f"book/{name}" for name in THEORY + EXPERIMENTS]
-APPENDIX = ("notation", "proofs_lazy", "proofs_non_lazy", "proofs_early", "limitations", "impact", "speed", "report")
-APPENDICES = [f"book/{name}" for name in APPENDIX]
+
+def makes(widget):
+    """Pages whose notebook makes such a widget."""
+    notebooks = {name: ROOT / f"{name}.ipynb" for name in PAGES}
+    cells = {name: nbformat.read(path, as_version=4).cells for name, path in notebooks.items() if path.is_file()}
+    return [name for name, of in cells.items() if any(f"{widget}(" in cell.source for cell in of if cell.cell_type == "code")]
+
+
+LABORATORIES, SLIDES = makes("Laboratory"), makes("slides")
 
 
 @pytest.mark.parametrize(("scheme", "name"), [("file", name) for name in PAGES] + [("http", name) for name in PAGES[:3]])
@@ -21,8 +25,7 @@ def test_a_page_works_with_no_network_and_fits_a_phone(scheme, name, watched, se
     formulas = page.locator(".math").count()
     page.wait_for_function(f"document.querySelectorAll('.math mjx-container').length >= {formulas}")
     assert page.locator(".math mjx-merror").count() == 0
-    if name in CHAPTERS:
-        assert page.locator(".rnb-lab").count() >= 1
+    assert (page.locator(".rnb-lab").count() >= 1) == (name in LABORATORIES)
     for image in page.locator("article img").all():
         assert len(image.get_attribute("alt") or "") > 20
         assert "_images" not in image.get_attribute("alt")
@@ -33,11 +36,11 @@ def test_a_page_works_with_no_network_and_fits_a_phone(scheme, name, watched, se
     assert watched.trouble == []
 
 
-@pytest.mark.parametrize("name", CHAPTERS + APPENDICES)
+@pytest.mark.parametrize("name", sorted({*LABORATORIES, *SLIDES}))
 def test_every_slider_changes_its_figure(name, watched):
     page = open_page(watched, HTML.as_uri(), name)
     sliders = page.locator(".widget-subarea", has=page.locator(".rnb-slide"))
-    assert sliders.count() >= (name != "book/setting")
+    assert (sliders.count() >= 1) == (name in SLIDES)
     for slider in sliders.all():
         seen = set()
         for key in ("Home", "ArrowRight", "End"):
@@ -46,7 +49,7 @@ def test_every_slider_changes_its_figure(name, watched):
             seen.add(slider.locator(".rnb-slide:visible").get_attribute("alt"))
         # A slider over measured tables has one position while there is one table.
         assert len(seen) >= min(2, slider.locator(".rnb-slide").count())
-    if name in CHAPTERS:
+    if name in LABORATORIES:
         if page.locator(".rnb-guess:visible").count():
             page.locator(".rnb-guess button", has_text="falls").first.click()
         before = page.locator(".rnb-readout").first.inner_text()
