@@ -101,6 +101,8 @@ class PageEngine {
     [this.stopped, this.note] = [false, ""];
     this.write({ error: "", progress: { running: true, paused, epochs: settings[0].epochs, run: 1, of: settings.length } });
     this.worker = await pageWorker();
+    const { inputs } = /** @type {any} */ (window).robustnb.digits;
+    if (this.model.get("shape").inputs !== inputs) throw new Error("The page has the digits only: to train on other data, open the notebook.");
     if (this.id === id && this.stopped) this.write({ progress: { running: false, message: "Stopped before the first epoch." } });
     if (this.stopped) return;
     for (const [index, setting] of settings.entries()) {

@@ -10,8 +10,9 @@ import torch
 
 from robustnb import fully_connected, lazy_ratio, load_data, theory, uniform_in_ball
 from robustnb.initialization import get_initialization
+from robustnb.widgets import Laboratory
 
-from .conftest import HTML, control, open_page, press, set_number, status, until
+from .conftest import HTML, control, open_page, page_of, press, set_number, status, until
 
 # Runs the page's own engine in a worker of its own, on a backend, with given weights, order and δ; returns rows and final weights.
 DRIVE = """
@@ -353,6 +354,16 @@ def test_a_second_laboratory_takes_over_the_page_s_worker(watched):
     until(page, "Done: ")
     assert page.locator(".rnb-main .rnb-mine").count() == 1
     assert watched.trouble == []
+
+
+def test_a_laboratory_of_other_data_is_not_trained_on_the_digits(watched, tmp_path):
+    lab = Laboratory("Other data?", width=4, depth=2, device="cpu")
+    lab.view.shape = lab.view.shape | {"inputs": 784}
+    watched.page.goto(page_of([lab], tmp_path))
+    watched.page.locator(".rnb-lab svg polyline").first.wait_for(state="attached", timeout=30_000)
+    press(watched.page, "Train")
+    watched.page.locator(".rnb-error", has_text="The page has the digits only").wait_for(timeout=60_000)
+    assert watched.page.locator(".rnb-main .rnb-mine").count() == 0
 
 
 def test_settings_live_in_the_address_and_section_anchors_keep_working(watched):
