@@ -21,7 +21,7 @@ ifeq ($(MAKELEVEL),0)
 .NOTPARALLEL:
 endif
 
-.PHONY: help book serve lab student bench test test-long audit check hooks notebooks clean FORCE
+.PHONY: help book serve lab page student bench test test-long audit check hooks notebooks clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,18 @@ serve: book ## the same, then serve it on 127.0.0.1
 
 lab: .venv/installed ## JupyterLab on the book's notebooks
 	jupyter lab book
+
+# Alone it takes seconds, where the book takes minutes; what it warns of are its links to pages that are not there.
+NAME ?= index
+page: build/book/$(NAME).ipynb $(libraries)/robustnb-engine.js $(libraries)/widgets.js ## run and render one notebook alone: make page NAME=lazy
+	rm -rf build/page build/page_stage; mkdir -p build/page_stage/book
+	cp _config.yml build/page_stage; cp book/bibliography.md book/references.bib build/page_stage/book
+	printf 'format: jb-book\nroot: book/$(NAME)\nchapters:\n  - file: book/bibliography\n' > build/page_stage/_toc.yml
+	python book/stage.py $< build/page_stage/book; rm build/page_stage/book/run_times.md
+	cp -r $(libraries) build/page_stage/page; cp book/assets/* build/page_stage/page
+	jupyter-book build build/page_stage --path-output build/page --quiet 2>&1 | sed '/xref_missing\|unknown document\|undefined label\|cross-reference\|label .* not found/d'
+	mv build/page/_build/html build/page/html; rm -rf build/page/_build build/page_stage
+	@echo "The page: file://$(CURDIR)/build/page/html/book/$(NAME).html"
 
 student: book ## the book and its notebooks without the solutions, for a class: build/student
 	rm -rf build/student build/student_stage; cp -r build/stage build/student_stage

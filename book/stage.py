@@ -1,4 +1,4 @@
-"""What Jupyter Book renders: the executed notebooks made lean, and a page of their run times. `make book` calls it:
+"""What Jupyter Book renders: the executed notebooks made lean, their imports folded, and a page of their run times. `make book` calls it:
 
 python book/stage.py EXECUTED... FOLDER
 """
@@ -48,6 +48,15 @@ def lean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def folded(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """With the imports of a chapter, its first cell that begins with one, behind a click; unless the cell has tags of its own."""
+    cells = (cell for cell in notebook.cells if cell.cell_type == "code")
+    cell = next((c for c in cells if c.source.startswith(("import ", "from "))), None)
+    if cell is not None and not cell.metadata.get("tags"):
+        cell.metadata["tags"] = ["hide-input"]
+    return notebook
+
+
 def run_times(notebooks: dict[str, nbformat.NotebookNode]) -> str:
     """The page of run times, the slowest notebook first."""
     times = []
@@ -73,7 +82,7 @@ def main() -> None:
     notebooks = {path.name: nbformat.read(path, as_version=4) for path in paths}
     (folder / "run_times.md").write_text(run_times(notebooks), encoding="utf-8")
     for name, notebook in notebooks.items():
-        nbformat.write(lean(notebook), folder / name)
+        nbformat.write(folded(lean(notebook)), folder / name)
 
 
 if __name__ == "__main__":
