@@ -1,0 +1,70 @@
+"""One voice: every chapter opens, asks and ends in the same way, and so does the template for a new one."""
+
+import importlib.util
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+BOOK = Path(__file__).parents[2] / "book"
+# Pages to look things up in: they ask nothing, and have no exercises.
+REFERENCE = ("index", "notation", "report", "testing")
+# Chapters still to be brought into line.
+NOT_YET = ("experiments_", "more_")
+NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in sorted(BOOK.glob("*.ipynb"))}
+CHAPTERS = {name: of for name, of in NOTEBOOKS.items() if name not in REFERENCE and not name.startswith(NOT_YET)}
+CHAPTERS["template"] = jupytext.read(BOOK / "template.md")
+
+
+def text(name):
+    return "\n".join(cell.source for cell in CHAPTERS[name].cells if cell.cell_type == "markdown")
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_opens_with_its_question_what_one_can_do_and_how_long_it_takes(name):
+    first = CHAPTERS[name].cells[0].source
+    box = r"\A# [^\n]+\n\n:::\{admonition\} The question of this chapter\n:class: tip\n(.*?)\n:::"
+    (opening,) = re.findall(box, first, flags=re.DOTALL)
+    question, then = opening.split("\n\n", maxsplit=1)
+    assert question.endswith("?")
+    assert then.startswith("Afterwards you ")
+    (minutes,) = re.findall(r"\bAbout (\d+) minutes[^.]*\.", then)
+    # Whoever has not so long is told what to leave out.
+    assert int(minutes) <= 25 or re.search(r"About \d+ minutes, \d+ without [^.]+\.", then)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_laboratory_is_shown_after_a_prediction(name):
+    cells = CHAPTERS[name].cells
+    for before, cell in pairwise(cells):
+        if cell.cell_type == "code" and "Laboratory(" in cell.source:
+            assert "predict=True" in cell.source
+            assert before.cell_type == "markdown"
+            assert "?" in before.source.rpartition("\n## ")[2]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_ends_with_summary_and_exercises_of_three_grades_with_solutions(name):
+    assert re.findall(r"^## (.*)", text(name), flags=re.MULTILINE)[-2:] == ["Summary", "Exercises"]
+    exercises = text(name).rpartition("\n## Exercises\n")[2]
+    graded = re.findall(r"\{exercise-start\} [^\n]+\n:label: (ex-[a-z0-9-]+)\n```\n(\*\w+\.\*)? ", exercises)
+    assert [label for label, _ in graded] == re.findall(r"\{solution-start\} (\S+)", exercises)
+    grades = [grade for _, grade in graded]
+    assert {*grades} == {"*Easy.*", "*Medium.*", "*Research.*"}
+    assert len(grades) == exercises.count("{exercise-start}") == exercises.count("{solution-end}")
+    assert grades == sorted(grades)
+
+
+def test_the_imports_of_every_page_are_folded_and_nothing_else_is():
+    found = importlib.util.spec_from_file_location("stage", BOOK / "stage.py")
+    stage = importlib.util.module_from_spec(found)
+    found.loader.exec_module(stage)
+    for name, notebook in (NOTEBOOKS | CHAPTERS).items():
+        before = [[*cell.metadata.get("tags", [])] for cell in notebook.cells]
+        cells = stage.folded(nbformat.from_dict(notebook)).cells
+        imports = next(cell for cell in cells if cell.cell_type == "code" and cell.source.startswith(("import ", "from ")))
+        assert {*imports.metadata.tags} & {"hide-input", "remove-input", "remove-cell"}, name
+        assert sum(cell.metadata.get("tags", []) != tags for cell, tags in zip(cells, before, strict=True)) <= 1, name
