@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln, lambertw, logsumexp
+from scipy.special import digamma, gammaln, lambertw, loggamma, logsumexp, polygamma
 
-from ._checks import Array, check_broadcast, check_count, check_counts, check_real, check_reals, check_shape, shown
+from ._checks import MOST_LAYERS, Array, check_broadcast, check_count, check_counts, check_real, check_reals, check_shape, shown
 from .initialization import Initialization, Scales, get_initialization
 
 # A name of Table 1, an initialization, or the standard deviations themselves.
@@ -151,6 +151,108 @@ def stability_at_initialization(init: Init, *, inputs: ArrayLike, width: ArrayLi
     inputs d, width m, depth L ≥ 2, outputs o: whole numbers or arrays that broadcast together.
     """
     return np.asarray(np.exp(log_stability_at_initialization(init, inputs=inputs, width=width, depth=depth, outputs=outputs)))
+
+
+def log_variance_at_initialization(*, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Array:
+    """Variance over networks of log ‖J_0(x) u‖, u a fixed unit vector, given that no layer is all off. Exact (derived here).
+
+    (L − 1) Var(½ log χ²_ω | ω ≥ 1) + ¼ ψ'(o/2), ω ~ Bin(m, ½): no initialization is in it. The first term is near 5 (L − 1)/(4 m). With
+    the number of inputs in the place of `outputs` it is that of log P/ε at one input, for one output.
+    width m ≥ 1, depth L ≥ 2, outputs o ≥ 1: any shapes that broadcast; costs O(√m) for each distinct m ≤ WIDE, above which 5/(4 m) stands
+    for a layer's variance and leaves out a part of order 1/m².
+    """
+    _, m, layers, o = check_shape(1, width, depth, outputs)
+    distinct, place = np.unique(m, return_inverse=True)
+    layer = np.array([_log_moments(int(each))[1] if each <= WIDE else 5 / (4 * each) for each in distinct])[place.reshape(m.shape)]
+    return np.asarray((layers - 1) * layer + polygamma(1, o / 2) / 4)
+
+
+def move_cdf_at_initialization(values: ArrayLike, init: Init, *, inputs: int, width: int, depth: int, outputs: int) -> Array:
+    """Share of networks at initialization with ‖J_0(x) u‖ ≤ values, u a fixed unit vector, x ≠ 0. Exact; derived here.
+
+    ‖J_0(x) u‖ = (1/α) β_1 β^{L−2} β_L √X_1 ⋯ √X_{L−1} χ_o in law, X_l ~ χ²_ω with ω ~ Bin(m, ½), all factors independent. Its logarithm
+    is a sum with a known characteristic function; the distribution function comes from it by Gil-Pelaez's integral (error below 1e-9).
+    At 0 it has an atom, 1 − (1 − 2^{−m})^{L−1}: a layer is all off.
+
+    values: any shape. The sizes are single numbers, width at most WIDE; arguments else as in `stability_at_initialization`.
+    """
+    sizes, values = _sizes(inputs, width, depth, outputs), check_reals("values", values)
+    return _product_cdf(values, -_log_scale(init, sizes), width=sizes[1], depth=sizes[2], freedom=sizes[3])
+
+
+def stability_cdf_at_initialization(values: ArrayLike, init: Init, *, inputs: int, width: int, depth: int) -> Array:
+    """Share of networks of one output whose P/ε at one input is ≤ values, at initialization (Definition 3). Exact; derived here.
+
+    P/ε = d/(d+1) E|u_1| ‖J_0(x)‖, and ‖J_0(x)‖ = (1/α) β_1 β^{L−2} β_L √X_1 ⋯ √X_{L−1} χ_d in law: as in `move_cdf_at_initialization`, with
+    χ_d for χ_o. The same at every x ≠ 0. values: any shape; other arguments as there.
+    """
+    sizes, values = _sizes(inputs, width, depth, 1), check_reals("values", values)
+    direction = np.log(mean_ball_radius(sizes[0]) * mean_absolute_projection(sizes[0]))
+    return _product_cdf(values, -_log_scale(init, sizes) - direction, width=sizes[1], depth=sizes[2], freedom=sizes[0])
+
+
+def _sizes(inputs: int, width: int, depth: int, outputs: int) -> tuple[int, int, int, int]:
+    return (
+        check_count("inputs", inputs),
+        check_count("width", width, most=WIDE),
+        check_count("depth", depth, least=2, most=MOST_LAYERS),
+        check_count("outputs", outputs),
+    )
+
+
+def _log_scale(init: Init, sizes: tuple[int, int, int, int]) -> Array:
+    """log of β_1 β^{L−2} β_L/α, a single number."""
+    first, hidden, last, alpha = (_positive("init", scale) for scale in _scales(init, *sizes))
+    log_scale = np.log(first) + (sizes[2] - 2) * np.log(hidden) + np.log(last) - np.log(alpha)
+    if log_scale.ndim:
+        raise ValueError(f"init must hold a single number for each scale, not {shown(init)}.")
+    return np.asarray(log_scale)
+
+
+def _active(width: int) -> tuple[Array, Array]:
+    """How many neurons of a layer are on, given that one is: k, and log C(m, k) 2^{−m}/(1 − 2^{−m}), where it matters to 1e-18."""
+    reach = 5 * np.sqrt(width) + 45
+    k = np.arange(max(1, np.floor(width / 2 - reach)), min(width, np.ceil(width / 2 + reach)) + 1)
+    log_share = gammaln(width + 1) - gammaln(k + 1) - gammaln(width - k + 1) - width * np.log(2) - np.log1p(-(2.0**-width))
+    return k, log_share
+
+
+def _log_moments(width: int) -> tuple[float, float]:
+    """Mean and variance of ½ log χ²_ω, given ω ≥ 1."""
+    k, log_share = _active(width)
+    share = np.exp(log_share)
+    means = 0.5 * (np.log(2) + digamma(k / 2))
+    mean = share @ means
+    return float(mean), float(share @ (polygamma(1, k / 2) / 4 + (means - mean) ** 2))
+
+
+def _product_cdf(values: Array, log_factor: Array, *, width: int, depth: int, freedom: int) -> Array:
+    """P(√X_1 ⋯ √X_{L−1} χ_freedom ≤ values · factor), with the atom at 0."""
+    k, log_share = _active(width)
+    mean, variance = _log_moments(width)
+    mean = (depth - 1) * mean + 0.5 * (np.log(2) + digamma(freedom / 2))
+    variance = (depth - 1) * variance + polygamma(1, freedom / 2) / 4
+    # A sum over frequencies repeats itself with the period 2·half. The tail to the left is the longer one: e^{−k s} for the least k.
+    half = 15 * np.sqrt(variance) + (45 + 3 * depth) / min(freedom, k[0])
+    step, blocks = np.pi / half, []
+    for first in range(0, 2**20, 256):
+        t = (first + np.arange(256) + 0.5) * step
+        each = loggamma((k + 1j * t[:, None]) / 2) - gammaln(k / 2)
+        layer = np.exp(log_share + each).sum(axis=1)
+        last = np.exp(loggamma((freedom + 1j * t) / 2) - gammaln(freedom / 2))
+        # √2 of each factor and the mean of all, as one phase.
+        blocks.append((t, layer ** (depth - 1) * last * np.exp(1j * t * (0.5 * depth * np.log(2) - mean))))
+        if np.abs(blocks[-1][1]).max() < 1e-14:
+            break
+    t, transform = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    alive = np.exp((depth - 1) * np.log1p(-(2.0**-width)))
+    log_values = np.log(values, out=np.full(values.shape, -np.inf), where=values > 0) + log_factor
+    away = np.clip(log_values.ravel() - mean, -half, half)
+    cdf = np.empty(away.shape)
+    for part in np.array_split(np.arange(away.size), max(1, away.size // 1024)):
+        cdf[part] = 0.5 - ((np.exp(-1j * t * away[part, None]) * transform).imag / t).sum(axis=1) * step / np.pi
+    cdf = np.where(away <= -half, 0, np.where(away >= half, 1, np.clip(cdf, 0, 1))).reshape(values.shape)
+    return np.asarray(np.where(values < 0, 0, 1 - alive * (1 - cdf)))
 
 
 class Theorem1(NamedTuple):

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from scipy.stats import chi
+from scipy.special import k0
+from scipy.stats import binomtest, chi, kstest
 
 from robustnb import FCN, fully_connected, get_initialization, non_lazy, theory
 from robustnb.initialization import NAMED, Scales
+from robustnb.stability import jacobian
 
 INITS = (*NAMED, "m^-1.5")
 
@@ -365,3 +367,90 @@ def test_the_gain_of_very_wide_layers_continues_that_of_narrower_ones():
     at, above = theory.log_relu_gain([theory.WIDE, theory.WIDE + 1])
     assert above - at == pytest.approx(0.5 / theory.WIDE, rel=0.02)
     assert theory.log_relu_gain(1e15) == pytest.approx(0.5 * np.log(0.5e15), rel=1e-14)
+
+
+# The law before training, not only its mean
+
+
+def drawn_lengths(init, *, inputs, width, depth, outputs, members, seed):
+    """‖J(x) u‖, and ‖J(x)‖_F, of drawn networks at one input x with one unit vector u."""
+    networks = fully_connected(init, inputs=inputs, width=width, depth=depth, outputs=outputs, seeds=range(seed, seed + members))
+    generator = torch.Generator().manual_seed(seed)
+    x, u = torch.randn(2, 1, inputs, generator=generator)
+    moves = networks.jvp(x, u / u.norm())[1][:, 0].norm(dim=-1)
+    return moves.double().numpy(), jacobian(networks, x).flatten(1).norm(dim=1).double().numpy()
+
+
+def p_of_law(sample, cdf):
+    """p that a sample of networks has this law, a Kolmogorov-Smirnov test of those that are alive; and p of the number of dead ones."""
+    dead = float(cdf(0.0))
+    alive = sample[sample > 0]
+    rest = kstest(alive, lambda v: (cdf(v) - dead) / (1 - dead)).pvalue
+    return rest, binomtest(len(sample) - len(alive), len(sample), dead).pvalue if dead > 0 else float(len(alive) == len(sample))
+
+
+@pytest.mark.parametrize(("init", "width", "depth"), [("he", 1, 2), ("lecun", 3, 5), ("m^-1.5", 12, 3), ("ntk", 32, 4)])
+def test_drawn_networks_have_the_law_of_a_move(init, width, depth):
+    shape = {"inputs": 7, "width": width, "depth": depth, "outputs": 3}
+    moves, _ = drawn_lengths(init, **shape, members=1200, seed=width)
+    # 8 tests: by chance one falls below 1e-8 with a probability of 8e-8.
+    assert min(p_of_law(moves, lambda v: theory.move_cdf_at_initialization(v, init, **shape))) > 1e-8
+
+
+def test_the_test_of_the_law_tells_it_from_one_of_more_outputs_and_of_a_layer_less():
+    shape = {"inputs": 7, "width": 3, "depth": 5, "outputs": 3}
+    moves, _ = drawn_lengths("lecun", **shape, members=1200, seed=3)
+    for wrong in ({"outputs": 6}, {"depth": 4}):
+        assert min(p_of_law(moves, lambda v, other=shape | wrong: theory.move_cdf_at_initialization(v, "lecun", **other))) < 1e-8
+
+
+@pytest.mark.parametrize(("width", "depth"), [(2, 3), (12, 2), (16, 6)])
+def test_drawn_networks_of_one_output_have_the_law_of_stability(width, depth):
+    shape = {"inputs": 9, "width": width, "depth": depth}
+    _, lengths = drawn_lengths("he", **shape, outputs=1, members=1200, seed=width)
+    stability = lengths * float(theory.mean_ball_radius(9) * theory.mean_absolute_projection(9))
+    # 6 tests: by chance one falls below 1e-8 with a probability of 6e-8.
+    assert min(p_of_law(stability, lambda v: theory.stability_cdf_at_initialization(v, "he", **shape))) > 1e-8
+
+
+def test_the_law_of_two_gaussians_and_a_coin():
+    # One neuron, one output: |g_1 g_2| or 0, whose density is that of Bessel's K_0.
+    values = np.array([-1.0, 0.0, 1e-9, 0.01, 0.5, 1.0, 4.0, 40.0])
+    exact = [0.0, *(0.5 + quad(k0, 0, value, limit=200)[0] / np.pi for value in values[1:])]
+    found = theory.move_cdf_at_initialization(values, Scales(1.0, 1.0, 1.0, 1.0), inputs=2, width=1, depth=2, outputs=1)
+    assert found == pytest.approx(exact, abs=1e-9)
+
+
+@pytest.mark.parametrize("init", ["lecun", "he", "ntk", "m^-2"])
+@pytest.mark.parametrize(("width", "depth"), [(1, 3), (8, 2), (64, 10), (3000, 5), (2**16, 2)])
+def test_the_laws_have_the_exact_mean(init, width, depth):
+    shape = {"inputs": 5, "width": width, "depth": depth}
+    mean = float(theory.stability_at_initialization(init, **shape, outputs=4)) / theory.mean_ball_radius(5)
+    one = float(theory.stability_at_initialization(init, **shape, outputs=1))
+    grid = np.concatenate([[0], np.geomspace(1e-6, 200, 1500)])
+    for value, cdf in (
+        (mean, theory.move_cdf_at_initialization(grid * mean, init, **shape, outputs=4)),
+        (one, theory.stability_cdf_at_initialization(grid * one, init, **shape)),
+    ):
+        assert (np.diff(cdf) > -1e-9).all()
+        assert np.trapezoid(1 - cdf, grid * value) == pytest.approx(value, rel=3e-4)
+
+
+@pytest.mark.parametrize(("width", "depth", "outputs"), [(1, 2, 1), (3, 5, 2), (40, 4, 10), (400, 3, 64)])
+def test_log_variance_is_that_of_the_product_of_its_factors(width, depth, outputs):
+    random = np.random.default_rng(width)
+    n = 200_000
+    active = random.binomial(width, 0.5, (depth - 1, n))
+    logs = 0.5 * np.log(random.chisquare(np.maximum(active, 1))).sum(0) + 0.5 * np.log(random.chisquare(outputs, n))
+    logs = logs[(active > 0).all(0)]
+    squares = (logs - logs.mean()) ** 2
+    # Within 5.5 standard errors: 4e-8 by chance in each of 4 cases.
+    exact = theory.log_variance_at_initialization(width=width, depth=depth, outputs=outputs)
+    assert abs(squares.mean() - exact) < 5.5 * squares.std() / math.sqrt(len(logs))
+
+
+def test_log_variance_is_near_depth_over_width_and_goes_on_so_where_it_is_not_summed():
+    both = theory.log_variance_at_initialization(width=[2**12, 2**20, 2**20 + 1, 2**30], depth=5, outputs=10**9)
+    last = theory.log_variance_at_initialization(width=2**40, depth=5, outputs=10**9)
+    assert (both - last) * np.array([2**12, 2**20, 2**20 + 1, 2**30]) / 5 == pytest.approx(1, rel=2e-3)
+    assert both[1] == pytest.approx(both[2], rel=1e-5)
