@@ -7,13 +7,18 @@ is what the sentence claims. Numbers in sentences are computed on the pages them
 import json
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from scipy import stats
 
-from robustnb import theory, trends
-from robustnb.atlas import load_atlas
+from robustnb import figures, theory, trends, verdicts
+from robustnb.atlas import FIT_LR, FITTED, NEAR_BEST, NON_LAZY, PAPER, RATES, load_atlas
+from robustnb.settings import SHAPES
 
 BOOK = Path(__file__).parents[2] / "book"
 DEPTHS = [2, 3, 4, 5, 6, 8, 10]
@@ -199,6 +204,446 @@ def test_lazy_depth_under_lecun():
     assert (P.loc[3:] > 1.3 * P[2]).all()
     for width in (4, 64, 1024):
         assert (np.diff(before("he", width=width, depth=DEPTHS)) < 0).all()
+
+
+# Section 5.1
+
+
+def test_settings_rates():
+    says(
+        "experiments_settings.ipynb",
+        "the constant rates at which digits are trained to fit lie twenty to five hundred times higher.",
+        "the *least* of nine rates at which networks of width 64 (depth 4; two layers for the non-lazy ones) classify 98.5 % of their training "
+        "images correctly, on average over four seeds",
+        "By the first row, small starts make a network wonderfully stable: $P/\\epsilon$ is next to nothing. By the second they do not.",
+        "their loss is still that of the output 0",
+        "On the digits, small starts need rates up to ten times He's: at the paper's rate they do not get off the ground there.",
+    )
+    rates = FIT_LR["digits"]
+    assert (min(rates.values()) / PAPER["lr"], max(rates.values()) / PAPER["lr"]) == pytest.approx((20, 500))
+    assert max(rates[init] for init in NON_LAZY) == pytest.approx(10 * rates["he"])
+    assert (len(RATES), FITTED) == (9, 0.985)
+    for name in ("digits_rates", "mnist_rates"):
+        table = load_atlas(name)
+        assert (table.width == 64).all()
+        assert (table.depth == np.where(table.init.isin(NON_LAZY), 2, 4)).all()
+        assert table.init_seed.nunique() == 4
+    small = load_atlas("digits_rates").query("init == 'm^-1.5'").set_index("lr")
+    assert small.loc[0.001, "untrained"].all()
+    assert small.loc[0.001, "train_loss"].to_numpy() == pytest.approx(np.log(10), rel=0.01)
+    assert small.loc[0.001, "stability"].max() < 0.001
+    assert small.loc[0.5, "stability"].min() > 1
+    slow = load_atlas("digits_rates").query("lr == 0.001")
+    assert slow[slow.init.isin(NON_LAZY)].untrained.all()
+
+
+def test_settings_convolutional_rates():
+    says(
+        "experiments_settings.ipynb",
+        "do not all fit in the time that we can give them",
+        "within one percentage point of the best of them, on average over two seeds",
+    )
+    table = load_atlas("convolutional_rates")
+    assert table.groupby(["dataset", "model", "init", "lr"]).train_accuracy.mean().groupby(level=[0, 1, 2]).max().min() < FITTED
+    assert (NEAR_BEST, table.init_seed.nunique()) == (0.01, 2)
+
+
+def test_settings_what_is_left_out():
+    says(
+        "experiments_settings.ipynb",
+        "draw a hollow symbol where most networks have learned *nothing*, and verdicts on the $P$ of trained networks leave out a width, or a "
+        "depth, at which more than one network in eight has learned nothing or diverged.",
+    )
+    seeds = np.arange(16)
+    for column in ("untrained", "diverged"):
+        rows = [
+            pd.DataFrame({"width": width, "init_seed": seeds, "stability": 1.0, "untrained": False, "diverged": False, column: seeds < bad})
+            for width, bad in ((4, 3), (8, 2))
+        ]
+        assert trends.curve(pd.concat(rows), "width").index.tolist() == [8]
+    axes = Figure().subplots()
+    for bad, hollow in ((8, 0), (9, 1)):
+        table = pd.DataFrame({"width": 4, "init_seed": seeds, "stability": 1.0, "untrained": seeds < bad, "diverged": False})
+        figures.against(axes, table, "width")
+        assert len(axes.lines[-1].get_xdata()) == hollow
+
+
+def test_settings_differences_between_seeds():
+    says("experiments_settings.ipynb", "they say how much networks differ, which in most settings is more.")
+    of = digits().groupby(["init", "depth", "width"]).agg(apart=("stability", "std"), error=("stability_error", "mean"))
+    assert (of.apart > of.error).mean() > 2 / 3
+
+
+def test_settings_seeds_that_were_added():
+    says(
+        "experiments_settings.ipynb",
+        "(`digits_cnn` and `digits_resnet`, Appendices [E.3](more_convolutional.ipynb) and [E.4](more_residual.ipynb)) had five seeds at first.",
+        "and measured five more.",
+    )
+    for name in ("digits_cnn", "digits_resnet"):
+        assert load_atlas(name).init_seed.nunique() == 10
+
+
+def test_settings_wide_networks_fit_at_smaller_rates():
+    says("experiments_settings.ipynb", "Wide networks fit at smaller rates (the atlas's table `digits_peak` has more of them).")
+    table = load_atlas("digits_peak").query("normalize == 'pixels' and epoch == 50 and depth == 4")
+    accuracy = table.pivot_table("train_accuracy", index="lr", columns="width")[[16, 32, 64, 128, 256]]
+    assert (np.diff(accuracy, axis=1) > 0).all()
+    least = [accuracy.index[accuracy[width] >= FITTED].min() for width in accuracy]
+    assert np.isnan(least[0])
+    assert (np.diff(least[1:]) <= 0).all()
+    assert least[-1] < least[1]
+
+
+# Section 5.2
+
+
+def kappa(init, *, table="digits_two_layers"):
+    """Mean lazy ratio: a row an epoch but the first, a column a width."""
+    rows = load_atlas(table)
+    return rows[(rows.init == init) & (rows.epoch > 0)].pivot_table("lazy_ratio", index="epoch", columns="width")
+
+
+def test_lazy_ratio_first_figure():
+    says(
+        "experiments_lazy_ratio.ipynb",
+        "He’s curves lie lowest and its wider network below the narrower; the non-lazy curves lie above, and there the wider network lies above the narrower.",
+        "He's solid curve (wide) lies *below* its dotted one (narrow): wider is lazier. For the two small starts it is the other way round.",
+        "every curve rises to the end, and in its last epochs more slowly than at first.",
+    )
+    # The figure's networks are three of these, for 20 epochs.
+    of = {init: kappa(init).loc[:20, [16, 128]] for init in ("he", "m^-1", "m^-2")}
+    assert (of["he"][128] < of["he"][16]).all()
+    for init in ("m^-1", "m^-2"):
+        assert (of[init][128] > of[init][16]).all()
+        assert (of[init].min(axis=1) > of["he"].max(axis=1)).all()
+    for each in of.values():
+        steps = np.diff(each, axis=0, prepend=0)
+        assert (steps > 0).all()
+        assert (steps[-1] < steps[0]).all()
+
+
+def test_lazy_ratio_in_time():
+    says(
+        "experiments_lazy_ratio.ipynb",
+        "On the digits, trained at a constant rate, κ under He slows down, but creeps up to the end. From the small start it shoots up in the "
+        "first epochs, while the network leaves the neighbourhood of 0, and then grows far more slowly than linearly",
+        "On the digits, at a constant rate, it rises to the end, more and more slowly.",
+    )
+    for init in ("he", "m^-1.5"):
+        of = kappa(init)
+        slopes = np.diff(np.log(of), axis=0) / np.diff(np.log(of.index))[:, None]
+        assert (slopes > 0.1).all()
+        assert (slopes[-1] < 0.9 * slopes[0]).all()
+        assert (np.diff(of.diff().dropna(), axis=0) < 0).mean() > 0.95
+    assert (slopes < 0.75).all()
+    assert (of.loc[5] > 0.35 * of.loc[50]).all()
+
+
+def test_lazy_ratio_against_width():
+    says(
+        "experiments_lazy_ratio.ipynb",
+        "On the digits, He's κ falls and all others rise. Their lines are nearly straight, so each is close to a power of the width.",
+        "On the digits the way from small starts is nearly the same at every width from 32 on",
+        "Under He it is shorter at the widest than at narrow ones, but by far less than the start grows.",
+        "yet digits networks that are trained to fit differ little",
+    )
+    end = {init: kappa(init).loc[50] for init in ("he", *NON_LAZY)}
+    widths = end["he"].index.to_numpy()
+    for init, of in end.items():
+        assert (np.diff(of) < 0).all() if init == "he" else (np.diff(of) > 0).all()
+        assert np.corrcoef(np.log(widths), np.log(of))[0, 1] ** 2 > 0.97
+        if init != "he":
+            way = (of * widths ** (0.5 - float(init[3:]))).loc[32:]
+            assert way.max() < 1.05 * way.min()
+    start = np.sqrt(2 * widths) + np.sqrt(20)
+    assert 0.5 < end["he"].iloc[-1] * start[-1] / (end["he"].iloc[0] * start[0]) < 0.8
+    assert start[-1] > 5 * start[0]
+    P = [means(load_atlas("digits_two_layers").query("epoch == 50"), init).loc[2] for init in ("m^-1.5", "m^-2", "m^-2.5")]
+    assert max(abs(of / P[0] - 1).max() for of in P) < 0.06
+
+
+def test_lazy_ratio_three_layers():
+    says(
+        "experiments_lazy_ratio.ipynb",
+        "It is smaller than for two layers, but above 0: at these widths the first and the last matrix still count. With the norms of all three "
+        "the argument gives the number in brackets.",
+    )
+    widths = 2.0 ** np.arange(3, 9)
+    found = []
+    for depth in (2, 3):
+        of = trends.curve(digits().query("init == 'm^-1' and depth == @depth and 8 <= width <= 256"), "width", "lazy_ratio")
+        found.append(trends.slopes(of, log=True).mean())
+        norm = (np.sqrt(64 * widths) + (depth - 2) * widths + np.sqrt(10 * widths)) / widths
+        assert found[-1] == pytest.approx(-np.polyfit(np.log(widths), np.log(norm), 1)[0], abs=0.05)
+    assert 0 < found[1] < found[0]
+
+
+# Section 5.3
+
+
+def test_width_first_figure():
+    says(
+        "experiments_width.ipynb",
+        "P over epsilon rises from width 4 to 8 and then levels off or falls a little; training accuracy rises over the same widths, and for depth "
+        "6 the narrowest networks have learned next to nothing.",
+        "A network that does not know the digits hardly reacts to them.",
+    )
+    # The figure's networks.
+    table = digits().query("batch_seed == 0 and width <= 64")
+    P, accuracy = (means(table, "he", value=value, seeds=3).loc[[2, 6]] for value in ("stability", "train_accuracy"))
+    assert (P[8] > 1.2 * P[4]).all()
+    assert (P[64] < 1.2 * P[8]).all()
+    assert (np.diff(accuracy, axis=1) > -0.005).all()
+    assert accuracy.loc[6, 4] < 0.25
+    before_training = before("he", width=4, depth=6)
+    assert P.loc[6, 4] < 0.3 * P.loc[6].max()
+    assert P.loc[6, 4] < 10 * before_training
+
+
+def test_width_highest_points():
+    says(
+        "experiments_width.ipynb",
+        "So the answer depends on the data, on the loss, and on how far the networks were trained. On the digits with the paper's schedule, for "
+        "instance, an epoch is only 23 small steps, and only the wide networks get anywhere.",
+        "Trained to fit with cross-entropy for a fixed number of epochs, He networks on the digits show the paper's rise and fall of "
+        "$P/\\epsilon$ with width, in the mean over seeds. Other data, another loss and another schedule give other shapes",
+    )
+    inner = {}
+    for where, table in verdicts.settings():
+        means_ = [
+            trends.curve(table[(table.init == "he") & (table.depth == depth)], "width").mean(axis=1) for depth in verdicts.PAPER_DEPTHS
+        ]
+        inner[where] = [mean.idxmax() not in (mean.index[0], mean.index[-1]) for mean in means_ if len(mean) > 2]
+    assert all(inner["digits, trained to fit"])
+    for other in ("digits, trained to fit with the squared loss", "digits, the paper’s schedule", "MNIST, trained to fit"):
+        assert not all(inner[other])
+    assert -(-SHAPES["digits"].images // 64) == 23
+    accuracy = means(load_atlas("digits_paper"), "he", value="train_accuracy", seeds=24)
+    assert (accuracy.loc[:, :16] < 0.25).all().all()
+    assert (accuracy[256] > 0.6).all()
+
+
+def test_width_where_the_peak_lies():
+    says(
+        "experiments_width.ipynb",
+        "On the digits, trained to fit, He's peak moves out with depth, but with an exponent near 1, far from 3.",
+        "There the peak moves to larger widths with depth, but more slowly than $L^3$, and it moves with the learning rate, the number of epochs and "
+        "the scale of the inputs as well.",
+        "with two layers the bound's peak lies at narrower networks than the measured one, with ten at far wider ones.",
+    )
+    he = digits()[digits().init == "he"]
+    curves = {depth: trends.curve(he[he.depth == depth], "width") for depth in DEPTHS}
+    depths, exponents = trends.peak_exponent(curves)
+    assert depths == DEPTHS
+    low, high = stats.ttest_1samp(exponents, 0).confidence_interval(0.99)
+    assert 0.5 < low < high < 1.5
+    assert theory.peak_width(2) < trends.peak_place(curves[2])
+    assert theory.peak_width(10) > 5 * trends.peak_place(curves[10])
+
+
+def test_width_what_moves_the_peak():
+    says(
+        "experiments_width.ipynb",
+        "Between the shortest training and the longest in this table, and between the smallest rate and the largest, it comes in to narrower "
+        "networks at every depth.",
+    )
+    table = load_atlas("digits_peak")
+    place = {}
+    for key, part in table.groupby(["lr", "epoch", "normalize", "depth"]):
+        of = trends.curve(part, "width")
+        top = of.mean(axis=1).idxmax()
+        assert top != of.index[0]
+        place[key] = np.inf if top == of.index[-1] else trends.peak_place(of)
+    assert table.lr.agg(["min", "max"]).tolist() == [0.005, 0.05]
+    assert table.epoch.agg(["min", "max"]).tolist() == [5, 150]
+    for depth in (2, 4, 6, 8):
+        assert place[0.05, 150, "pixels", depth] < place[0.05, 5, "pixels", depth]
+        assert place[0.05, 50, "pixels", depth] < place[0.005, 50, "pixels", depth]
+    assert all(place[0.05, 50, "unit", depth] > 1.3 * place[0.05, 50, "pixels", depth] for depth in (2, 4, 6))
+
+
+def test_width_at_equal_loss():
+    says(
+        "experiments_width.ipynb",
+        "four curves, each lower at its widest network than at its narrowest, and the higher the lower the loss.",
+        "The lower the loss, the higher the curve: fitting more closely costs stability.",
+        "Every mean falls at every step, and from width 64 to 128 the more steeply the deeper the networks are.",
+        "every curve falls at every step, the deeper the more steeply at the wide end.",
+        "In the atlas, with sixteen seeds and widths to 128, it does, at each of these losses.",
+        "At the same training loss there is no rise on the digits: $P/\\epsilon$ falls with width throughout.",
+    )
+    table = load_atlas("digits_depths")
+    assert table.init_seed.nunique() == 16
+    for init in ("he", "lecun"):
+        at = {loss: means(trends.at_loss(table, loss), init, seeds=16) for loss in (1.0, 0.5, 0.2, 0.1, 0.05)}
+        for P in at.values():
+            assert (P.T.diff().stack().dropna() < 0).all()
+        for higher, lower in pairwise(at.values()):
+            assert (lower / higher).stack().dropna().min() > 1
+        steep = at[0.2][128] / at[0.2][64]
+        assert len(steep.dropna()) == 4
+        assert (np.diff(steep) < 0).all()
+    # Three seeds, as in the chapter's own figure.
+    for first in range(0, 15, 3):
+        three = table[table.init_seed.between(first, first + 2) & (table.init == "he") & (table.depth == 6)]
+        for loss in (1.0, 0.5, 0.2, 0.05):
+            P = trends.at_loss(three, loss).groupby("width").stability.mean()
+            assert len(P) > 1
+            assert P.iloc[-1] < P.iloc[0]
+
+
+def test_width_non_lazy_on_the_digits():
+    says(
+        "experiments_width.ipynb",
+        "On the digits, trained to fit with cross-entropy, it is the other way round: non-lazy networks are *less* stable than He's, after the same "
+        "epochs at every width, and at the same loss from width 64 on. Width does little for them once it exceeds 32. At the same loss He's curve "
+        "falls at every step, and the non-lazy ones even rise a little at the wide end.",
+        "Small starts give very stable networks as long as these have not learned. On the digits, trained to fit with cross-entropy, or compared at "
+        "the same loss from width 64 on, they are less stable than He's.",
+    )
+    table = load_atlas("digits_two_layers")
+    fitted, equal = trends.at_end(table), trends.at_loss(table, verdicts.EQUAL_LOSS["digits, trained to fit"])
+    he = means(equal, "he").loc[2]
+    assert (np.diff(he.dropna()) < 0).all()
+    for init in NON_LAZY:
+        P, same = means(fitted, init).loc[2], means(equal, init).loc[2]
+        assert (P > means(fitted, "he").loc[2]).all()
+        assert abs(P.loc[32:] / P[32] - 1).max() < 0.07
+        assert (same.loc[64:] > he.loc[64:]).all()
+        assert 1 < same[1024] / same.min() < 1.15
+        paper = load_atlas("digits_paper")
+        paper = paper[paper.init == init]
+        assert paper.untrained.all()
+        assert paper.stability.max() < means(load_atlas("digits_paper"), "he").loc[2].max()
+
+
+def test_width_laboratory():
+    says("experiments_width.ipynb", "The curve rises while the accuracy rises, and falls where it has arrived.")
+    P, accuracy = (digits().query("init == 'he' and depth == 8").groupby("width")[name].mean() for name in ("stability", "train_accuracy"))
+    top = P.idxmax()
+    assert (np.diff(P.loc[:top]) > 0).all()
+    assert (np.diff(accuracy.loc[:top]) > 0.1).all()
+    assert accuracy[top] > 0.9
+    assert (np.diff(P.loc[top:]) < 0).all()
+
+
+# Section 5.4
+
+
+def test_depth_in_the_papers_arrangement():
+    says(
+        "experiments_depth.ipynb",
+        "On the digits with the paper's schedule the right panel looks like the paper's claim: the deeper, the lower, from two layers to ten by more "
+        "than a factor of ten. But most of its networks are untrained.",
+        "On the digits trained to fit, the two panels look alike, and from width 32 on all deeper curves lie above that of two layers. (At the narrow "
+        "end the deepest networks do not fit.)",
+    )
+    paper = load_atlas("digits_paper").query("init == 'lecun' and width <= 512 and depth in (2, 4, 6, 8, 10)")
+    P = means(paper, "lecun")
+    assert (np.diff(P, axis=0) < 0).all()
+    assert (P.loc[2] > 10 * P.loc[10]).all()
+    assert paper.untrained.mean() > 0.5
+    for init in ("he", "lecun"):
+        P = means(digits(), init).loc[:, 32:512]
+        assert (P.loc[3:] > P.loc[2]).all().all()
+        assert means(digits(), init, value="train_accuracy").loc[10, 4] < 0.2
+
+
+def test_depth_where_the_largest_is():
+    says(
+        "experiments_depth.ipynb",
+        "Trained to fit with cross-entropy, the digits networks become more sensitive up to five to eight layers, and then less again, while staying "
+        "well above two layers. (LeCun at width 16 is the exception: with ten layers it fits badly, and ends below two.) On MNIST, trained to fit, the "
+        "maximum lies at four to six layers; at width 16 ten layers end below two, *under He as well as under LeCun*.",
+        "mean curves of $P/\\epsilon$ rise with depth and then fall, under He and LeCun alike: on the digits past five to eight layers, on MNIST past "
+        "four to six.",
+    )
+    for name, inner in (("digits", (5, 8)), ("mnist", (4, 6))):
+        table = load_atlas(name)
+        for init in ("he", "lecun"):
+            for width in (16, 64, 256):
+                P = trends.curve(table[(table.init == init) & (table.width == width)], "depth").mean(axis=1).apply(np.exp)
+                assert P.index[-1] == 10
+                assert inner[0] <= P.idxmax() <= inner[1]
+                assert P[10] < 0.97 * P.max()
+                if name == "digits" and (init, width) != ("lecun", 16):
+                    assert P[10] > 1.5 * P[2]
+                if (name, width) == ("mnist", 16) or (name, init, width) == ("digits", "lecun", 16):
+                    assert P[10] < P[2]
+    assert means(digits(), "lecun", value="train_accuracy").loc[10, 16] < 0.6
+
+
+@pytest.mark.parametrize("init", ["he", "lecun"])
+def test_depth_at_equal_loss(init):
+    says(
+        "experiments_depth.ipynb",
+        "all rise from two to four layers; at the two larger losses they rise on to six and then level off; at the two smaller ones they hardly rise "
+        "from four to six and fall, or stay level, to ten. The lower the loss, the higher the curve.",
+        "deep networks often end with a lower loss than shallow ones",
+        "From two to four layers depth raises $P/\\epsilon$ at every loss, but by much less than after equal epochs.",
+        "and about half of what one sees at equal epochs (on a log scale), or more, is the closer fit.",
+        "At 1.0 six layers are clearly more sensitive than four, and ten are not far from six. The closer the fit at which one compares, the smaller "
+        "the step from four to six, and at 0.1 it is next to nothing; from six to ten $P/\\epsilon$ then *falls*, under both initializations.",
+        "At equal loss, on the digits at width 64, depth still hurts from two to four layers, by less than at equal epochs. From six to ten it helps "
+        "where the fit is close.",
+    )
+    table = load_atlas("digits_depths").query("width == 64")
+    end = trends.at_end(table)
+    loss = means(end, init, value="train_loss", seeds=16)[64]
+    assert (loss.loc[4:] < 0.5 * loss[2]).all()
+    at = pd.DataFrame({of: means(trends.at_loss(table, of), init, seeds=16)[64] for of in (1.0, 0.5, 0.2, 0.1)})
+    after = means(end, init, seeds=16)[64]
+    rise = np.log(at.loc[4] / at.loc[2]).dropna()
+    assert len(rise) >= 3
+    assert rise.between(0.1, 0.52 * np.log(after[4] / after[2])).all()
+    step = np.log(at.loc[6] / at.loc[4])
+    assert step[1.0] > 0.2
+    assert (np.diff(step) < 0).all()
+    assert step[0.2] < 0.1
+    assert abs(step[0.1]) < 0.05
+    on = np.log(at.loc[10] / at.loc[6])
+    assert (on[[1.0, 0.5]].abs() < 0.15).all()
+    assert (on[[0.2, 0.1]] < 0).all()
+    assert on[0.1] < -0.1
+    assert (np.diff(at.loc[[4, 6, 10]], axis=1) > 0).all()
+
+
+def test_depth_with_the_squared_loss():
+    says(
+        "experiments_depth.ipynb",
+        "There, at width 64, where all depths know more than nine in ten of their training images, $P/\\epsilon$ *falls* with depth, under He as well as "
+        "under LeCun.",
+        "With the squared loss $P/\\epsilon$ of digits networks of width 64 falls with depth, under He and LeCun alike.",
+    )
+    for init in ("he", "lecun"):
+        P, accuracy = (means(load_atlas("digits_squared"), init, value=value)[64] for value in ("stability", "train_accuracy"))
+        assert accuracy.min() > 0.9
+        assert (np.diff(P) < 0).all()
+
+
+def test_depth_on_the_papers_schedule():
+    says(
+        "experiments_depth.ipynb",
+        "MNIST has about forty times as many steps an epoch",
+        "A panel like the paper's comes out where deep networks are trained less, as on the digits with this schedule.",
+    )
+    steps = {name: -(-SHAPES[name].images // 64) for name in ("digits", "mnist")}
+    assert steps["mnist"] / steps["digits"] == pytest.approx(40, abs=2)
+
+
+def test_depth_laboratory_and_last_exercise():
+    says(
+        "experiments_depth.ipynb",
+        "Now set the epochs to 5, and train at depths 2 and 10: your two points lie the other way round.",
+        "On the digits, from four layers on, the wait about doubles with every two layers.",
+    )
+    table = load_atlas("digits_depths").query("init == 'lecun' and width == 64")
+    early = table[table.epoch.isin((4, 6))].pivot_table("stability", index=["epoch", "init_seed"], columns="depth")
+    assert (early[10] < early[2]).all()
+    wait = trends.at_loss(table, 2.2).groupby("depth").epoch.mean()
+    for a, b in ((4, 6), (6, 10)):
+        assert 1.5 < (wait[b] / wait[a]) ** (2 / (b - a)) < 2.6
 
 
 # What is proved, what is restored: its last section
