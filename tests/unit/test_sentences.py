@@ -518,6 +518,17 @@ def test_width_non_lazy_on_the_digits():
         assert paper.stability.max() < means(load_atlas("digits_paper"), "he").loc[2].max()
 
 
+def test_width_seeds_at_the_narrow_end():
+    says(
+        "experiments_width.ipynb",
+        "At the narrow end networks differ so much from seed to seed that many seeds are needed to tell a rise from none.",
+    )
+    seeds = digits().query("init == 'he' and init_seed < 24").pivot_table("stability", index=["depth", "width"], columns="init_seed")
+    apart = (seeds.std(axis=1) / seeds.mean(axis=1)).unstack()
+    assert (apart[4] > 3 * apart[64]).all()
+    assert (apart[4] > 0.25).all()
+
+
 def test_width_laboratory():
     says("experiments_width.ipynb", "The curve rises while the accuracy rises, and falls where it has arrived.")
     P, accuracy = (digits().query("init == 'he' and depth == 8").groupby("width")[name].mean() for name in ("stability", "train_accuracy"))
@@ -585,6 +596,7 @@ def test_depth_at_equal_loss(init):
         "and about half of what one sees at equal epochs (on a log scale), or more, is the closer fit.",
         "At 1.0 six layers are clearly more sensitive than four, and ten are not far from six. The closer the fit at which one compares, the smaller "
         "the step from four to six, and at 0.1 it is next to nothing; from six to ten $P/\\epsilon$ then *falls*, under both initializations.",
+        "At the largest loss the maximum over these depths lies at ten layers, at the others at six.",
         "At equal loss, on the digits at width 64, depth still hurts from two to four layers, by less than at equal epochs. From six to ten it helps "
         "where the fit is close.",
     )
@@ -607,6 +619,7 @@ def test_depth_at_equal_loss(init):
     assert (on[[0.2, 0.1]] < 0).all()
     assert on[0.1] < -0.1
     assert (np.diff(at.loc[[4, 6, 10]], axis=1) > 0).all()
+    assert at.idxmax().tolist() == [10, 6, 6, 6]
 
 
 def test_depth_with_the_squared_loss():
