@@ -43,7 +43,7 @@ page: build/book/$(NAME).ipynb $(libraries)/robustnb-engine.js $(libraries)/widg
 	printf 'format: jb-book\nroot: book/$(NAME)\nchapters:\n  - file: book/bibliography\n' > build/page_stage/_toc.yml
 	python book/stage.py $< build/page_stage/book; rm build/page_stage/book/run_times.md
 	cp -r $(libraries) build/page_stage/page; cp book/assets/* build/page_stage/page
-	jupyter-book build build/page_stage --path-output build/page --quiet 2>&1 >/dev/null | sed '/xref_missing\|unknown document\|undefined label\|cross-reference\|label .* not found/d'
+	jupyter-book build build/page_stage --path-output build/page --quiet 2>&1 >/dev/null | sed '/xref_missing\|unknown document\|undefined label\|cross-reference\|target not found\|label .* not found/d'
 	mv build/page/_build/html build/page/html; rm -rf build/page/_build build/page_stage
 	@echo "The page: file://$(CURDIR)/build/page/html/book/$(NAME).html"
 
