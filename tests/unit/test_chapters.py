@@ -6,8 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import jupytext
+import matplotlib as mpl
 import nbformat
 import pytest
+from matplotlib import pyplot as plt
 
 BOOK = Path(__file__).parents[2] / "book"
 # Pages to look things up in: they ask nothing, and have no exercises.
@@ -68,3 +70,14 @@ def test_the_imports_of_every_page_are_folded_and_nothing_else_is():
         imports = next(cell for cell in cells if cell.cell_type == "code" and cell.source.startswith(("import ", "from ")))
         assert {*imports.metadata.tags} & {"hide-input", "remove-input", "remove-cell"}, name
         assert sum(cell.metadata.get("tags", []) != tags for cell, tags in zip(cells, before, strict=True)) <= 1, name
+
+
+def test_the_template_runs_and_computes_its_sentences(capsys):
+    mpl.use("agg")
+    names = {}
+    for cell in CHAPTERS["template"].cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, "template.md", "exec"), names)
+    plt.close("all")
+    assert 0 < names["starts"] < 1
+    assert re.search(r"^m = 64: 0\.\d\d$", capsys.readouterr().out, flags=re.MULTILINE)
