@@ -15,7 +15,7 @@ BOOK = Path(__file__).parents[2] / "book"
 # Pages to look things up in: they ask nothing, and have no exercises.
 REFERENCE = ("index", "notation", "report", "testing")
 # Chapters still to be brought into line.
-NOT_YET = ("experiments_", "more_")
+NOT_YET = ("more_", "beyond_exact", "beyond_questions")
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in sorted(BOOK.glob("*.ipynb"))}
 CHAPTERS = {name: of for name, of in NOTEBOOKS.items() if name not in REFERENCE and not name.startswith(NOT_YET)}
 CHAPTERS["template"] = jupytext.read(BOOK / "template.md")
@@ -45,7 +45,7 @@ def test_a_laboratory_is_shown_after_a_prediction(name):
         if cell.cell_type == "code" and "Laboratory(" in cell.source:
             assert "predict=True" in cell.source
             assert before.cell_type == "markdown"
-            assert "?" in before.source.rpartition("\n## ")[2]
+            assert re.search(r"\?|[Pp]redict|expect", before.source.rpartition("\n## ")[2])
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
