@@ -818,3 +818,177 @@ def test_beyond_questions_where_the_fall_ends():
     assert two.stability[1024] > two.stability[256]
     equal = trends.at_loss(load_atlas("digits_two_layers").query("init == 'he'"), 0.2).groupby("width").stability.mean()
     assert equal[1024] < equal[256] < equal[64]
+
+
+# Appendix E
+
+
+def digits_resnet(model):
+    table = load_atlas("digits_resnet")
+    return table[table.model == model]
+
+
+def test_more_accuracy():
+    says("more_accuracy.ipynb", "On the digits the tiny start ends with a smaller $P$.")
+    last = trends.at_end(digits_resnet("resnet"))
+    for value, sign in (("stability", -1), ("test_accuracy", 1)):
+        tiny, he = (means(last, init, value=value, seeds=10, model="resnet")[8] for init in ("m^-2", "he"))
+        assert (sign * (tiny - he) > 0).all()
+
+
+def test_more_residual():
+    says(
+        "more_residual.ipynb",
+        "Left, with batch normalization, every curve rises with depth. Right, with scaled branches, the curves are nearly flat, "
+        "and the lower the loss the higher they lie.",
+    )
+    by_loss = []
+    for loss in (0.5, 0.2, 0.05):
+        left, right = (
+            means(trends.at_loss(digits_resnet(model), loss), "he", seeds=10, model=model)[8] for model in ("resnet", "scaled_resnet")
+        )
+        assert left.index.tolist() == right.index.tolist() == [8, 14, 20]
+        assert (np.diff(left) > 0).all()
+        assert right.max() < 1.3 * right.min()
+        by_loss.append(right)
+    assert (np.diff(by_loss, axis=0) > 0).all()
+
+
+def test_more_convolutional():
+    says(
+        "more_convolutional.ipynb",
+        "two-layer convolutional networks of the table are all untrained.",
+        "Lower losses give higher curves. In the widest networks the curves of the lower losses are nearly flat; in narrower ones all rise from four layers to ten.",
+        "Compared at one of the lower losses, next to nothing is left of the dependence on depth with 32 channels; in narrower networks a part of the rise is.",
+        "At an equal and low loss depth matters little with 32 channels, on the digits; in narrower networks a part of the rise is left.",
+    )
+    table = load_atlas("digits_cnn")
+    assert trends.at_end(table).query("depth == 2").untrained.all()
+    at = {loss: means(trends.at_loss(table, loss), "he", seeds=10, model="cnn") for loss in (1.5, 1.0, 0.5, 0.2)}
+    for higher, lower in pairwise(at.values()):
+        assert not (lower <= higher).any(axis=None)
+    for loss in (0.5, 0.2):
+        assert at[loss][32].max() < 1.1 * at[loss][32].min()
+    for P in at.values():
+        rise = (P.loc[10] / P.loc[4])[[8, 16]].dropna()
+        assert len(rise)
+        assert (rise > 1.15).all()
+
+
+def test_more_ntk():
+    says(
+        "more_ntk.ipynb",
+        "On the digits, trained to fit, the factor with which both began is gone: training has replaced most of the starting function. "
+        "The ratio at $L = 2$ lies among those of the other depths.",
+        "after its first maximum it turns and rises with the width.",
+        "With the squared loss NTK ends somewhat above He at every depth: a part of the factor is left",
+        "On the digits the ratio then stays near the dotted line, where it began, except for the networks that are both deepest and widest",
+        "On the digits, trained to fit, NTK lies below He on average up to six layers.",
+        "that factor is gone after training, with two layers as with more. With the paper's schedule it is still there, but for the deepest and widest networks.",
+    )
+    factor = np.sqrt(64 / 20)
+
+    def ratios(table):
+        """A row a depth, a column a width; means of logarithms over seeds."""
+        rows = {}
+        for depth in DEPTHS:
+            of = table[table.depth == depth]
+            ntk, he = (trends.curve(of[of.init == init], "width") for init in ("ntk", "he"))
+            rows[depth] = (ntk - he).dropna(how="all").mean(axis=1).pipe(np.exp)
+        return pd.DataFrame(rows).T
+
+    fit, squared, paper = (ratios(table) for where, table in verdicts.with_ntk() if where.startswith("digits"))
+    mean, others = fit.pipe(np.log).mean(axis=1).pipe(np.exp), [4, 6, 8, 10]
+    assert mean.max() < 1.1 < factor
+    assert mean[others].min() < mean[2] < mean[others].max()
+    assert (mean.loc[:6] < 0.9).all()
+    for init in ("he", "ntk"):
+        two = means(digits(), init).loc[2]
+        first = two.loc[:64].idxmax()
+        assert 4 < first < 64
+        assert two.loc[first:].min() < 0.95 * two[first] < two.iloc[-1]
+        assert (np.diff(two.loc[64:]) > 0).all()
+    rest = squared.pipe(np.log).mean(axis=1).pipe(np.exp)
+    assert ((rest > 1.1) & (rest < factor)).all()
+    near = (paper / factor - 1).abs() < 0.15
+    corner = paper.loc[8:, [256]]
+    assert (corner < 0.85 * factor).all(axis=None)
+    assert (near | paper.isna()).drop(columns=256).all(axis=None)
+    assert near.loc[:6, 256].all()
+
+
+def test_more_non_lazy_along_the_way():
+    says(
+        "more_non_lazy.ipynb",
+        "After five epochs, on a log axis, the curves spread and fall with width, most steeply for c = 2.5. After fifty epochs, on a linear axis "
+        "from zero, they fall over the narrow widths and are flat beyond; m to the minus 1 lies below the other three, which nearly coincide.",
+        "$P$ falls with the width, by far the most steeply for the largest $c$. At the end three of the four curves can hardly be told apart.",
+        "A few epochs take most of it away, and at the end there is nothing left of it.",
+        "*Early* $P$ decreases with the width, and with $c$ from 1.5 to 2.5. Where the markers are hollow it does so about like $m^{1-2c}$; "
+        "where networks have begun to learn, far less. ($m^{-1}$ is out of order because of its smaller rate.)",
+        "*At the end* the curves of $c = 1.5$, 2 and 2.5 lie within a few per cent of each other. That of $m^{-1}$ is lower: its rate is lower, "
+        "and its training less advanced.",
+        "*At an equal loss* the order of the exponents is the *opposite* of theory's: the smaller the start, the larger $P$, by little.",
+        "So on the digits, trained to fit, the exponents hardly differ in the end; what is left at an equal loss has the opposite sign.",
+    )
+    inits = ["m^-1", "m^-1.5", "m^-2", "m^-2.5"]
+    table = load_atlas("digits_two_layers")
+
+    def by_init(rows, value="stability"):
+        return pd.DataFrame({init: means(rows, init, value=value).loc[2] for init in inits})
+
+    early, end, equal = by_init(table[table.epoch == 5]), by_init(table[table.epoch == 50]), by_init(trends.at_loss(table, 0.2))
+    assert (np.diff(early, axis=0) < 0).all()
+    assert (np.diff(early[inits[1:]], axis=1) < 0).all()
+    assert (early["m^-1"] < early["m^-1.5"]).all()
+    hollow = by_init(table[table.epoch == 5], "untrained") > 0.5
+    exponents = np.log(early.iloc[1:].to_numpy() / early.iloc[:-1].to_numpy()) / np.log(2)
+    both = hollow.iloc[1:].to_numpy() & hollow.iloc[:-1].to_numpy()
+    theory_says = np.array([[1 - 2 * float(init[3:]) for init in inits]]).repeat(len(exponents), 0)
+    assert both.any()
+    assert (abs(exponents - theory_says)[both] < 0.3).all()
+    learned = ~hollow.iloc[1:].to_numpy()
+    assert (abs(exponents[learned]) < 0.7 * abs(theory_says[learned])).mean() > 0.8
+    slopes = np.log(early.loc[128] / early.loc[8])
+    assert slopes["m^-2.5"] < 2 * slopes[inits[:3]].min()
+    share = [
+        np.log(at.loc[128, "m^-2.5"] / at.loc[128, "m^-1"]) / (-3 * np.log(128)) for at in (by_init(table[table.epoch == 0]), early, end)
+    ]
+    assert share[0] > 0.95
+    assert abs(share[1]) < 0.1
+    assert abs(share[2]) < 0.05
+    assert (end[inits[1:]].max(axis=1) < 1.05 * end[inits[1:]].min(axis=1)).all()
+    assert (end["m^-1"] < 0.9 * end["m^-1.5"]).all()
+    assert (np.diff(end.loc[:32], axis=0) < 0).all()
+    assert (end.loc[64:].max() < 1.05 * end.loc[64:].min()).all()
+    loss = by_init(table[table.epoch == 50], "train_loss")
+    assert (loss["m^-1"] > 1.5 * loss["m^-1.5"]).all()
+    assert FIT_LR["digits"]["m^-1"] < FIT_LR["digits"]["m^-1.5"]
+    assert (np.diff(equal, axis=1) > 0).all()
+    assert (equal["m^-2.5"] < 1.3 * equal["m^-1"]).all()
+
+
+def test_more_non_lazy_deeper():
+    says(
+        "more_non_lazy.ipynb",
+        "With three layers the widest are on their way: their loss has begun to fall, and their $P$ is that of a network in the middle of it.",
+        "On the digits with the paper's schedule all of these are untrained, with two layers as well, and $P$ falls steeply with the width and with the depth.",
+    )
+    P, loss, stuck = (means(digits(), "m^-1", value=value) for value in ("stability", "train_loss", "untrained"))
+    assert stuck.loc[3].max() == 0
+    assert loss.loc[3, 64] < 0.1 < loss.loc[3, 512] < 1.5
+    assert P.loc[4, 512] < 0.1 < P.loc[3, 512] < 0.7 * P.loc[3, 64]
+    paper = load_atlas("digits_paper")
+    assert paper[paper.init == "m^-1"].untrained.all()
+    P = means(paper, "m^-1").loc[:, :512]
+    assert (P.iloc[:, 1:].to_numpy() < 0.5 * P.iloc[:, :-1].to_numpy()).all()
+    assert (P.iloc[1:].to_numpy() < 0.5 * P.iloc[:-1].to_numpy()).all()
+    assert np.isfinite(P).all(axis=None)
+
+
+def test_the_report_says_which_seeds_were_added_later():
+    says("report.ipynb", 'LOOKED_AT = ("digits_cnn", "digits_resnet")')
+    for name in ("digits_cnn", "digits_resnet"):
+        table = load_atlas(name)
+        assert table[table.init_seed < 5].date.max() < table[table.init_seed >= 5].date.min()
+        assert set(table.init_seed) == set(range(10))
