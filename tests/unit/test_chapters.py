@@ -14,10 +14,8 @@ from matplotlib import pyplot as plt
 BOOK = Path(__file__).parents[2] / "book"
 # Pages to look things up in: they ask nothing, and have no exercises.
 REFERENCE = ("index", "notation", "report", "testing")
-# Chapters still to be brought into line.
-NOT_YET = ("more_", "beyond_exact", "beyond_questions")
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in sorted(BOOK.glob("*.ipynb"))}
-CHAPTERS = {name: of for name, of in NOTEBOOKS.items() if name not in REFERENCE and not name.startswith(NOT_YET)}
+CHAPTERS = {name: of for name, of in NOTEBOOKS.items() if name not in REFERENCE}
 CHAPTERS["template"] = jupytext.read(BOOK / "template.md")
 
 
