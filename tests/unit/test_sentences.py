@@ -882,7 +882,9 @@ def test_more_ntk():
         "The ratio at $L = 2$ lies among those of the other depths.",
         "after its first maximum it turns and rises with the width.",
         "With the squared loss NTK ends somewhat above He at every depth: a part of the factor is left",
-        "On the digits the ratio then stays near the dotted line, where it began, except for the networks that are both deepest and widest",
+        "On the digits the ratio then stays near the dotted line, where it began, except for the networks that are both deepest and widest: "
+        "those had learned most by the end.",
+        "Its rate is smaller:",
         "On the digits, trained to fit, NTK lies below He on average up to six layers.",
         "that factor is gone after training, with two layers as with more. With the paper's schedule it is still there, but for the deepest and widest networks.",
     )
@@ -915,6 +917,10 @@ def test_more_ntk():
     assert (corner < 0.85 * factor).all(axis=None)
     assert (near | paper.isna()).drop(columns=256).all(axis=None)
     assert near.loc[:6, 256].all()
+    loss = means(load_atlas("digits_paper"), "ntk", value="train_loss").loc[:, :256]
+    assert loss.loc[8:, 256].max() < loss.loc[8:, :128].min(axis=None)
+    assert loss.loc[8:, 256].max() < loss.loc[:6].min(axis=None)
+    assert FIT_LR["digits"]["ntk"] < FIT_LR["digits"]["he"]
 
 
 def test_more_non_lazy_along_the_way():
