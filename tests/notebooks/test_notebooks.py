@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -52,6 +53,8 @@ def test_the_executed_notebook_is_whole_and_every_figure_has_alternative_text(pa
         if pictures:
             assert len(cell.metadata["mystnb"]["image"]["alt"]) > 20, cell.source
         assert not [output for output in cell.get("outputs", []) if output.get("name") == "stderr"], cell.source
+        for output in cell.get("outputs", []):  # no sentence has a number that is none
+            assert not re.search(r"\b(nan|NaN|inf)\b", output.get("data", {}).get("text/markdown", "")), cell.source
 
 
 @pytest.mark.skipif(not os.environ.get("ROBUSTNB_DATA"), reason="ROBUSTNB_DATA names no folder with MNIST")

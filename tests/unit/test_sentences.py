@@ -206,6 +206,18 @@ def test_lazy_depth_under_lecun():
         assert (np.diff(before("he", width=width, depth=DEPTHS)) < 0).all()
 
 
+# Section 4.3
+
+
+def test_early_training_at_the_end_of_training():
+    says("early_training.ipynb", "from width 32 on, its networks end at nearly one loss, and at nearly one $P/\\epsilon$.")
+    P, loss = (means(digits(), "m^-1.5", value=value).loc[2, 32:] for value in ("stability", "train_loss"))
+    assert P.index.max() == 2048
+    assert P.max() < 1.05 * P.min()
+    assert loss.max() < 1.25 * loss.min()
+    assert loss.max() < 0.1 * np.log(10)
+
+
 # Section 5.1
 
 
