@@ -63,11 +63,16 @@ def tally(claims: pd.DataFrame) -> str:
     """How many of the paper's claims hold, of `summary`'s rows, in one sentence."""
     check_table("claims", claims, words=("item", "verdict"))
     counts = claims[claims["item"] != "This book"].verdict.value_counts()
-    of = {verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS.values()}
+
+    def of(verdict: str, one: str, more: str) -> str:
+        count = int(counts.get(verdict, 0))
+        return f"{count} {one if count == 1 else more}"
+
     return (
-        f"Of the paper’s {counts.sum()} claims, {of['holds']} hold and {of['holds where decided']} hold where the data decide; "
-        f"{of['holds only in part']} hold only in part; {of['does not hold']} do not hold and {of['does not hold where decided']} do not "
-        f"where the data decide; {of['not decided']} are not decided."
+        f"Of the paper’s {counts.sum()} claims, {of('holds', 'holds', 'hold')} and {of('holds where decided', 'holds', 'hold')} "
+        f"where the data decide; {of('holds only in part', 'holds', 'hold')} only in part; "
+        f"{of('does not hold', 'does', 'do')} not hold and {of('does not hold where decided', 'does', 'do')} not where the data decide; "
+        f"{of('not decided', 'is', 'are')} not decided."
     )
 
 

@@ -378,3 +378,12 @@ def test_ntk_is_another_at_two_layers_above_or_below(monkeypatch, factor, expect
     monkeypatch.setattr(verdicts, "with_ntk", lambda: iter([("made up", pd.concat([he, ntk]))]))
     of = [c for c in verdicts._more() if c.where == "made up" and c.claim == "NTK: at L = 2 P is unlike that under He"]
     assert decide(of).answer.tolist() == [expected]
+
+
+def test_the_tally_is_a_sentence_for_one_claim_and_for_more():
+    given = ["holds"] * 3 + ["holds where decided", "holds only in part", "holds only in part", "does not hold", "not decided"]
+    claims = pd.DataFrame({"item": ["Fig. 1"] * len(given) + ["This book"], "verdict": [*given, "not decided"]})
+    assert verdicts.tally(claims) == (
+        "Of the paper’s 8 claims, 3 hold and 1 holds where the data decide; 2 hold only in part; "
+        "1 does not hold and 0 do not where the data decide; 1 is not decided."
+    )
