@@ -119,12 +119,21 @@ def _on(page: str) -> pd.DataFrame:
 
 def report(page: str) -> str:
     """The verdicts that one page of the book shows, in Markdown."""
-    claims = summary(_on(page))
-    words = {"yes": "It holds for", "no": "It does not for", "open": "Not decided:"}
-    return "\n".join(
-        f"- **{row['item']}. {row.claim}: {row.verdict}.** " + " ".join(f"{words[key]} {row[key]}." for key in words if row[key])
-        for _, row in claims.iterrows()
-    )
+    return bullets(summary(_on(page)))
+
+
+def bullets(claims: pd.DataFrame) -> str:
+    """`summary`'s rows in Markdown: of each claim its verdict, and where it got which answer."""
+    check_table("claims", claims, words=("item", "claim", "verdict", "yes", "no", "open"))
+    lines = []
+    for _, row in claims.iterrows():
+        # Where all is open, the verdict has said so.
+        left = "Asked of" if row.verdict == "not decided" else "Not decided:"
+        words = {"yes": "It holds for", "no": "It does not for", "open": left}
+        lines.append(
+            f"- **{row['item']}. {row.claim}: {row.verdict}.** " + " ".join(f"{words[key]} {row[key]}." for key in words if row[key])
+        )
+    return "\n".join(lines)
 
 
 # What was trained how: a table of the atlas, and how its rows are told apart.

@@ -134,6 +134,7 @@ CALLS = {
     verdicts.tally: {"claims": verdicts.summary(CLAIMS)},
     verdicts.numbers: {"page": PAGE},
     verdicts.report: {"page": PAGE},
+    verdicts.bullets: {"claims": verdicts.summary(CLAIMS)},
     trends.at_end: {"table": TABLE},
     figures.over_seeds: {"table": TABLE, "by": "lr", "value": "stability"},
     figures.against: {"axes": AXES, "table": TABLE.query("lr == 0.05"), "x": "width", "value": "stability"},

@@ -13,7 +13,7 @@ from robustnb.convolutional_claims import convolutional_claims
 from robustnb.decisions import Condition, decide, holm
 from robustnb.settings import KEY
 from robustnb.trends import at_loss, curve, ends_at_top, peak_exponent, peak_place, peaks, slopes, steps
-from robustnb.verdicts import ABOVE, BELOW, SAME, summary
+from robustnb.verdicts import ABOVE, BELOW, SAME, bullets, summary
 
 RANDOM = np.random.default_rng(0)
 
@@ -190,6 +190,16 @@ def test_a_claims_verdict_follows_from_its_conditions(answers, verdict):
     assert row.verdict == verdict
     cases = ", ".join(str(k) for k, given in enumerate(answers) if given == "yes")
     assert row.yes == (f"there (case {cases})" if cases else "")
+
+
+def test_a_bullet_says_where_a_claim_got_which_answer_and_says_not_decided_once():
+    samples = {"yes": 1 + 0.01 * RANDOM.normal(size=6), "open": np.array([-1.0, 0.2, 1.0])}
+    some, none = (
+        bullets(summary(decide([condition((samples[given],), when=f"case {k}") for k, given in enumerate(answers)])))
+        for answers in (["yes", "open"], ["open", "open"])
+    )
+    assert some.endswith("holds where decided.** It holds for there (case 0). Not decided: there (case 1).")
+    assert none.endswith("not decided.** Asked of there (case 0, 1).")
 
 
 def test_the_lazy_ratio_counts_networks_that_learned_nothing():
