@@ -832,6 +832,25 @@ def test_beyond_questions_where_the_fall_ends():
     assert equal[1024] < equal[256] < equal[64]
 
 
+# Chapter 6
+
+
+def test_conclusions_small_starts_on_mnist():
+    says(
+        "conclusions.ipynb",
+        "On MNIST at an equal loss the table has small starts below He's; three seeds leave that open.",
+    )
+    for where, table in dict(verdicts.two_layers()).items():
+        if where.startswith("MNIST"):
+            of = trends.at_loss(table[table.width == 512], verdicts.EQUAL_LOSS[where]).pivot_table("stability", "init_seed", "init")
+            assert len(of) == 3
+            ratios = of[[init for init in NON_LAZY if init in of]].div(of["he"], axis=0)
+            assert (np.exp(np.log(ratios).mean()) < 1).all()
+    found = verdicts.verdicts().query("claim == 'Non-lazy: P is below that of He'")
+    at_loss = found[found["where"].str.startswith("MNIST") & found.when.str.startswith("at a loss")]
+    assert (at_loss.answer == "open").all()
+
+
 # Appendix E
 
 
