@@ -13,7 +13,7 @@ from robustnb.convolutional_claims import convolutional_claims
 from robustnb.decisions import Condition, decide, holm
 from robustnb.settings import KEY
 from robustnb.trends import at_loss, curve, ends_at_top, peak_exponent, peak_place, peaks, slopes, steps
-from robustnb.verdicts import ABOVE, BELOW, SAME, bullets, summary, tally
+from robustnb.verdicts import ABOVE, BELOW, SAME, bullets, summary
 
 RANDOM = np.random.default_rng(0)
 
@@ -200,22 +200,6 @@ def test_a_bullet_says_where_a_claim_got_which_answer_and_says_not_decided_once(
     )
     assert some.endswith("holds where decided.** It holds for there (case 0). Not decided: there (case 1).")
     assert none.endswith("not decided.** Asked of there (case 0, 1).")
-
-
-def test_a_tally_speaks_of_one_and_of_several():
-    several = [
-        "holds",
-        "holds",
-        "holds where decided",
-        "does not hold",
-        "does not hold where decided",
-        "does not hold where decided",
-        "not decided",
-    ]
-    assert tally(pd.DataFrame({"item": "Fig. 2a", "verdict": several})) == (
-        "Of the paper’s 7 claims, 2 hold and 1 holds where the data decide; 0 hold only in part; 1 does not hold and "
-        "2 do not where the data decide; 1 is not decided."
-    )
 
 
 def test_the_lazy_ratio_counts_networks_that_learned_nothing():
