@@ -132,7 +132,7 @@ def check_table(name: str, value: Any, *columns: str, words: tuple[str, ...] = (
         raise TypeError(f"{name} must be a table (pandas.DataFrame), not {shown(value)}.")
     for column in (*columns, *words):
         if not isinstance(column, str) or list(value.columns).count(column) != 1:
-            raise ValueError(f"{name} must have one column {column!r}, not {shown(list(value.columns))}.")
+            raise ValueError(f"{name} must have one column {shown(column)}, not {shown(list(value.columns))}.")
         if column in columns and held[column].kind not in "biuf":
             raise TypeError(f"{name} must hold numbers in its column {column!r}, not {held[column]}.")
 

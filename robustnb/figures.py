@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from . import theory
-from ._checks import check_choice, check_counts, check_table, shown
+from ._checks import check_choice, check_count, check_counts, check_table, shown
 from .initialization import get_initialization
 from .settings import KEY
 
@@ -118,10 +118,15 @@ def _check_axes(axes: Any) -> None:
         raise TypeError(f"axes must be matplotlib Axes, not {shown(axes)}.")
 
 
+def _check_widths(widths: Any) -> None:
+    if check_counts("widths", widths, ndim=1).ndim > 1:
+        raise ValueError(f"widths must be one row of whole numbers, not {shown(widths)}.")
+
+
 def width_axis(axes: Axes, widths: Sequence[int]) -> None:
     """A log axis of widths, with a tick at each power of two that was measured."""
     _check_axes(axes)
-    check_counts("widths", widths, ndim=1)
+    _check_widths(widths)
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(widths), [str(width) for width in widths])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -131,7 +136,8 @@ def width_axis(axes: Axes, widths: Sequence[int]) -> None:
 def exact_at_initialization(axes: Axes, init: str, widths: Sequence[int], depth: int, *, inputs: int, outputs: int, **style: Any) -> None:
     """Draw the exact P/ε before training against width, as a dashed line."""
     _check_axes(axes)
-    check_counts("widths", widths, ndim=1)
+    _check_widths(widths)
+    check_count("depth", depth, least=2)
     value = theory.stability_at_initialization(init, inputs=inputs, width=widths, depth=depth, outputs=outputs)
     axes.plot(widths, value, **({"linestyle": "--", "label": "exact, before training"} | style))
 

@@ -161,7 +161,9 @@ def log_variance_at_initialization(*, width: ArrayLike, depth: ArrayLike, output
     width m ≥ 1, depth L ≥ 2, outputs o ≥ 1: any shapes that broadcast; costs O(√m) for each distinct m ≤ WIDE, above which 5/(4 m) stands
     for a layer's variance and leaves out a part of order 1/m².
     """
-    _, m, layers, o = check_shape(1, width, depth, outputs)
+    m, layers, o = check_broadcast(
+        width=check_counts("width", width), depth=check_counts("depth", depth, least=2), outputs=check_counts("outputs", outputs)
+    )
     distinct, place = np.unique(m, return_inverse=True)
     layer = np.array([_log_moments(int(each))[1] if each <= WIDE else 5 / (4 * each) for each in distinct])[place.reshape(m.shape)]
     return np.asarray((layers - 1) * layer + polygamma(1, o / 2) / 4)

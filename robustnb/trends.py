@@ -105,7 +105,8 @@ def slopes(of: pd.DataFrame, *, log: bool = False) -> Array:
     Raises ValueError for a curve of one row or, with `log`, an x that is not positive.
     """
     _check_curve("of", of)
-    if len(of) < 2 or (check_flag("log", log) and of.index[0] <= 0):
+    check_flag("log", log)
+    if len(of) < 2 or (log and of.index[0] <= 0):
         raise ValueError(f"of must have at least two rows{' at positive x' if log else ''}, not {shown(of.index.tolist())}.")
     x = of.index.to_numpy(dtype=float)
     whole = of.dropna(axis=1)

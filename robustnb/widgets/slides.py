@@ -28,7 +28,7 @@ def slides(description: str, options: Sequence[tuple[str, T]], draw: Callable[[T
     pairs = isinstance(options, Sequence) and all(
         isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in options
     )
-    if not options or not pairs:
+    if not pairs or not options:
         raise TypeError(f"options must hold pairs (label, value), at least one, not {shown(options)}.")
     if not callable(draw):
         raise TypeError(f"draw must be a function of one value, not {shown(draw)}.")

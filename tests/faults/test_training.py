@@ -5,6 +5,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -258,7 +259,9 @@ def furthest(one, other, pairs):
         layers = max([layers, *(float((a[i] - b[k]).norm() / a[i].norm()) for i, k in pairs)])
     for i, k in pairs:
         rows = [each.history.iloc[m :: each.network.members][["train_loss", "stability"]].to_numpy() for each, m in ((one, i), (other, k))]
-        numbers = max(numbers, float(abs(rows[0] / rows[1] - 1).max()))
+        # A dead network has a stability of 0 both times.
+        shares = np.divide(rows[0] - rows[1], rows[1], out=np.zeros_like(rows[0]), where=rows[0] != rows[1])
+        numbers = max(numbers, float(abs(shares).max()))
     return layers, numbers
 
 
