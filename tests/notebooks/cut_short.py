@@ -9,7 +9,7 @@ import robustnb
 import robustnb.sweep as sweeps
 from robustnb import Dataset, networks, training
 
-IMAGES, TESTED, WIDTH, DIGITS, SECONDS = 64, 20, 128, 1437, 60
+IMAGES, TESTED, WIDTH, DIGITS, SECONDS = 256, 20, 128, 1437, 60
 
 
 def few(data):
