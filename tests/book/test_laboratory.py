@@ -452,6 +452,7 @@ def test_a_sweep_in_steps_waits_before_each_network(lab_page):
     press(lab_page, "Sweep the width")
     press(lab_page, "Pause")
     until(lab_page, "Epoch 0 of 1")
+    lab_page.wait_for_timeout(500)  # the first network may end before the pause arrives
     paused = status(lab_page)
     lab_page.wait_for_timeout(500)
     assert status(lab_page) == paused
