@@ -441,7 +441,7 @@ def test_whatever_goes_wrong_in_the_view_reaches_the_reader_and_the_tests(watche
     page.evaluate("() => { document.querySelector('.rnb-large').append = () => { throw new Error('hidden'); }; }")
     control(page, "width m", "slider").press("ArrowRight")
     page.locator(".rnb-error", has_text="The laboratory failed. Error: hidden").wait_for()
-    assert watched.trouble == ["page error: hidden"]
+    assert set(watched.trouble) == {"page error: hidden"}  # once a drawing, and a late change of size draws too
     page.evaluate("() => { delete document.querySelector('.rnb-large').append; }")
     control(page, "width m", "slider").press("ArrowRight")  # what works again takes the message away
     page.wait_for_function("document.querySelector('.rnb-error').innerText === ''")
