@@ -49,13 +49,15 @@ def _has_seeds(condition: Condition) -> bool:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each claim, of `decide`'s rows: item, page, claim, verdict, and for each answer (yes, no, open) where it was given."""
+    """A row for each claim, of `decide`'s rows: item, page, claim, verdict, for each answer (yes, no, open) where it was given, and how
+    many conditions there are, and how many of them are left open."""
     check_table("table", table, words=("item", "page", "claim", "where", "when", "answer"))
     rows = []
     for (item, page, claim), parts in table.groupby(["item", "page", "claim"], sort=False):
         given = {answer: _places(parts[parts.answer == answer]) for answer in ("yes", "no", "open")}
         verdict = VERDICTS[bool(given["yes"]), bool(given["no"]), bool(given["open"])]
-        rows.append({"item": item, "page": page, "claim": claim, "verdict": verdict} | given)
+        counts = {"conditions": len(parts), "undecided": int((parts.answer == "open").sum())}
+        rows.append({"item": item, "page": page, "claim": claim, "verdict": verdict} | given | counts)
     return pd.DataFrame(rows)
 
 
@@ -123,16 +125,16 @@ def report(page: str) -> str:
 
 
 def bullets(claims: pd.DataFrame) -> str:
-    """`summary`'s rows in Markdown: of each claim its verdict, and where it got which answer."""
-    check_table("claims", claims, words=("item", "claim", "verdict", "yes", "no", "open"))
+    """`summary`'s rows in Markdown: of each claim its verdict, and where it got which answer; where it got none is folded away."""
+    check_table("claims", claims, "conditions", "undecided", words=("item", "claim", "verdict", "yes", "no", "open"))
     lines = []
     for _, row in claims.iterrows():
-        # Where all is open, the verdict has said so.
-        left = "Asked of" if row.verdict == "not decided" else "Not decided:"
-        words = {"yes": "It holds for", "no": "It does not for", "open": left}
-        lines.append(
-            f"- **{row['item']}. {row.claim}: {row.verdict}.** " + " ".join(f"{words[key]} {row[key]}." for key in words if row[key])
-        )
+        decided = "".join(f" {words} {row[answer]}." for answer, words in (("yes", "It holds for"), ("no", "It does not for")) if row[answer])
+        lines.append(f"- **{row['item']}. {row.claim}: {row.verdict}.**{decided}\n")
+        if row.open:
+            head = f"Not decided: {row.undecided} of {row.conditions} conditions"
+            # The empty lines make what is inside Markdown again.
+            lines.append(f"  <details><summary>{head}</summary>\n\n  {row.open}\n\n  </details>\n")
     return "\n".join(lines)
 
 

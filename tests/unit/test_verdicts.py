@@ -192,14 +192,17 @@ def test_a_claims_verdict_follows_from_its_conditions(answers, verdict):
     assert row.yes == (f"there (case {cases})" if cases else "")
 
 
-def test_a_bullet_says_where_a_claim_got_which_answer_and_says_not_decided_once():
+def test_a_bullet_says_where_a_claim_got_which_answer_and_folds_where_it_got_none():
     samples = {"yes": 1 + 0.01 * RANDOM.normal(size=6), "open": np.array([-1.0, 0.2, 1.0])}
-    some, none = (
+    whole, some, none = (
         bullets(summary(decide([condition((samples[given],), when=f"case {k}") for k, given in enumerate(answers)])))
-        for answers in (["yes", "open"], ["open", "open"])
+        for answers in (["yes"], ["yes", "open"], ["open", "open"])
     )
-    assert some.endswith("holds where decided.** It holds for there (case 0). Not decided: there (case 1).")
-    assert none.endswith("not decided.** Asked of there (case 0, 1).")
+    assert whole.endswith("holds.** It holds for there (case 0).\n")
+    assert "holds where decided.** It holds for there (case 0).\n" in some
+    assert "<summary>Not decided: 1 of 2 conditions</summary>\n\n  there (case 1)\n" in some
+    assert "not decided.**\n" in none
+    assert "<summary>Not decided: 2 of 2 conditions</summary>\n\n  there (case 0, 1)\n" in none
 
 
 def test_the_lazy_ratio_counts_networks_that_learned_nothing():
