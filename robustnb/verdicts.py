@@ -129,7 +129,8 @@ def bullets(claims: pd.DataFrame) -> str:
     check_table("claims", claims, "conditions", "undecided", words=("item", "claim", "verdict", "yes", "no", "open"))
     lines = []
     for _, row in claims.iterrows():
-        decided = "".join(f" {words} {row[answer]}." for answer, words in (("yes", "It holds for"), ("no", "It does not for")) if row[answer])
+        said = {"yes": "It holds for", "no": "It does not for"}
+        decided = "".join(f" {words} {row[answer]}." for answer, words in said.items() if row[answer])
         lines.append(f"- **{row['item']}. {row.claim}: {row.verdict}.**{decided}\n")
         if row.open:
             head = f"Not decided: {row.undecided} of {row.conditions} conditions"

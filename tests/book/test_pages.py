@@ -20,7 +20,7 @@ LABORATORIES, SLIDES = makes("Laboratory"), makes("slides")
 
 
 @pytest.mark.parametrize(("scheme", "name"), [("file", name) for name in PAGES] + [("http", name) for name in PAGES[:3]])
-def test_a_page_works_with_no_network_and_fits_a_phone(scheme, name, watched, server):
+def test_a_page_works_with_no_network_moves_and_fits_a_phone(scheme, name, watched, server):
     page = open_page(watched, HTML.as_uri() if scheme == "file" else server, name)
     formulas = page.locator(".math").count()
     page.wait_for_function(f"document.querySelectorAll('.math mjx-container').length >= {formulas}")
@@ -31,30 +31,33 @@ def test_a_page_works_with_no_network_and_fits_a_phone(scheme, name, watched, se
         assert "_images" not in image.get_attribute("alt")
     for plot in page.locator(".rnb-plots svg[role=img]").all():
         assert re.search(r"against (width|depth).*\d", plot.get_attribute("aria-label"))
+    sliders = page.locator(".widget-subarea", has=page.locator(".rnb-slide"))
+    assert (sliders.count() >= 1) == (name in SLIDES)
+    for slider in sliders.all():
+        every_position_shows_another_figure(slider)
+    if name in LABORATORIES:
+        the_width_moves_the_readout(page)
     watched.page.set_viewport_size({"width": 360, "height": 800})
     page.wait_for_function("document.documentElement.scrollWidth <= 360")
     assert watched.trouble == []
 
 
-@pytest.mark.parametrize("name", sorted({*LABORATORIES, *SLIDES}))
-def test_every_slider_changes_its_figure(name, watched):
-    page = open_page(watched, HTML.as_uri(), name)
-    sliders = page.locator(".widget-subarea", has=page.locator(".rnb-slide"))
-    assert (sliders.count() >= 1) == (name in SLIDES)
-    for slider in sliders.all():
-        seen = set()
-        for key in ("Home", "ArrowRight", "End"):
-            slider.locator(".noUi-handle").press(key)
-            page.wait_for_timeout(100)
-            seen.add(slider.locator(".rnb-slide:visible").get_attribute("alt"))
-        # A slider over measured tables has one position while there is one table.
-        assert len(seen) >= min(2, slider.locator(".rnb-slide").count())
-    if name in LABORATORIES:
-        if page.locator(".rnb-guess:visible").count():
-            page.locator(".rnb-guess button", has_text="falls").first.click()
-        before = page.locator(".rnb-readout").first.inner_text()
-        control(page, "width m", "slider").press("ArrowRight")
-        page.wait_for_function("before => document.querySelector('.rnb-readout').innerText !== before", arg=before)
+def every_position_shows_another_figure(slider):
+    seen = set()
+    for key in ("Home", "ArrowRight", "End"):
+        slider.locator(".noUi-handle").press(key)
+        slider.page.wait_for_timeout(100)
+        seen.add(slider.locator(".rnb-slide:visible").get_attribute("alt"))
+    # A slider over measured tables has one position while there is one table.
+    assert len(seen) >= min(2, slider.locator(".rnb-slide").count())
+
+
+def the_width_moves_the_readout(page):
+    if page.locator(".rnb-guess:visible").count():
+        page.locator(".rnb-guess button", has_text="falls").first.click()
+    before = page.locator(".rnb-readout").first.inner_text()
+    control(page, "width m", "slider").press("ArrowRight")
+    page.wait_for_function("before => document.querySelector('.rnb-readout').innerText !== before", arg=before)
 
 
 @pytest.mark.parametrize("name", ["book/introduction", "book/lazy"])
