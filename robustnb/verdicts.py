@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import groupby, product
@@ -136,7 +137,7 @@ def bullets(claims: pd.DataFrame) -> str:
             head = f"Not decided: {row.undecided} of {row.conditions} conditions"
             # The empty lines make what is inside Markdown again.
             lines.append(f"  <details><summary>{head}</summary>\n\n  {row.open}\n\n  </details>\n")
-    return "\n".join(lines)
+    return re.sub(r"m\^-([\d.]*\d)", r"$m^{-\1}$", "\n".join(lines))
 
 
 # What was trained how: a table of the atlas, and how its rows are told apart.
@@ -297,7 +298,7 @@ def _width() -> Iterator[Condition]:
         for init in ("he", "lecun"):
             for depth in sorted(set(table.depth)):
                 of = curve(table[(table.init == init) & (table.depth == depth)], "width")
-                claim, words = "P falls with width from the start", "P/ε from one width to the next"
+                claim, words = "P falls with width from the narrowest on", "P/ε from one width to the next"
                 when = f"{get_initialization(init).label}, L = {depth}"
                 yield Condition("This book", page, claim, where, when, words, (steps(of),), BELOW, ratio=True)
     for where, when, table in at_equal_epochs_and_loss():

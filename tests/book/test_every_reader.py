@@ -77,6 +77,7 @@ def test_a_page_prints(name, watched, tmp_path):
         )
         assert max(int(v) for v in re.findall(r"\d+", ink)[:3]) < 100
         assert paper == "rgb(255, 255, 255)"
+    assert page.evaluate("[...document.querySelectorAll('.cell_output li > details > p')].every((node) => node.checkVisibility())")
     solutions = page.locator("div.solution")
     assert all(solution.locator(":scope > section").is_visible() for solution in solutions.all())
     if shutil.which("pdftotext") and solutions.count():

@@ -205,6 +205,11 @@ def test_a_bullet_says_where_a_claim_got_which_answer_and_folds_where_it_got_non
     assert "<summary>Not decided: 2 of 2 conditions</summary>\n\n  there (case 0, 1)\n" in none
 
 
+def test_a_bullet_writes_a_start_as_the_figures_do():
+    table = decide([condition((1 + 0.01 * RANDOM.normal(size=6),), when=f"after 5 epochs, {init}") for init in ("m^-1", "m^-2.5")])
+    assert bullets(summary(table)).endswith("(after 5 epochs, $m^{-1}$, $m^{-2.5}$).\n")
+
+
 def test_the_lazy_ratio_counts_networks_that_learned_nothing():
     table = table_of(np.full((2, 4), 2.0)).assign(lazy_ratio=3.0)
     table.loc[table.width == 1, "untrained"] = True
