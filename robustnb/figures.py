@@ -48,6 +48,8 @@ def use_style() -> None:
     set_matplotlib_formats("svg")
     mpl.rcParams.update(
         {
+            # On a log axis 0.2 and 20 are plain numbers; from 100 and 0.01 on they are powers of ten.
+            "axes.formatter.min_exponent": 2,
             "axes.grid": True,
             "axes.prop_cycle": cycler(color=SEQUENCE),
             "axes.spines.right": False,
