@@ -16,7 +16,7 @@ window.addEventListener("load", () => {
     }
   });
   const watch = () => {
-    const boxes = "mjx-container[display], pre, .cell_output .output, .pst-scrollable-table-container";
+    const boxes = "mjx-container[display], pre, .cell_output, .cell_output .output, .widget-html-content, .pst-scrollable-table-container";
     for (const box of document.querySelectorAll(`.bd-article :is(${boxes})`)) sizes.observe(box);
   };
   watch();

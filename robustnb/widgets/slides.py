@@ -36,9 +36,9 @@ def slides(description: str, options: Sequence[tuple[str, T]], draw: Callable[[T
     slider = ipywidgets.SelectionSlider(
         options=[label for label, _ in options],
         description=description,
-        layout={"width": "min(100%, 30em)"},
+        layout={"width": "min(100%, 40em)"},
         style={"description_width": "initial"},
-    )
+    ).add_class("rnb-slides")
     stack = ipywidgets.Stack(pictures, selected_index=0)
     ipywidgets.jslink((slider, "index"), (stack, "selected_index"))
     return ipywidgets.VBox([slider, stack])

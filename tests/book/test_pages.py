@@ -47,6 +47,8 @@ def every_position_shows_another_figure(slider):
     for key in ("Home", "ArrowRight", "End"):
         slider.locator(".noUi-handle").press(key)
         slider.page.wait_for_timeout(100)
+        readout = slider.locator(".widget-readout")
+        assert readout.evaluate("(node) => node.scrollWidth <= node.clientWidth"), readout.inner_text()
         seen.add(slider.locator(".rnb-slide:visible").get_attribute("alt"))
     # A slider over measured tables has one position while there is one table.
     assert len(seen) >= min(2, slider.locator(".rnb-slide").count())
