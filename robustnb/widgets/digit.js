@@ -60,8 +60,7 @@ class DigitPanel {
     const moved = Math.hypot(...after.map((v, i) => v - before[i]));
     const [was, is] = [before, after].map((f) => f.indexOf(Math.max(...f)));
     const each = radius ? `, ${format(moved / radius)} per unit radius` : "";
-    const network = `${this.session.seriesOf(setting).label}, width ${setting.width}, depth ${setting.depth}`;
-    this.caption.textContent = `${network}: the output moves by ${format(moved)}${each}. `
+    this.caption.textContent = `${this.session.titleOf(setting)}: the output moves by ${format(moved)}${each}. `
       + (was === is ? `Read as ${is} before and after.` : `Read as ${was} before, as ${is} after.`)
       + ` P/ε = ${format(stability)} is the mean of such movements over test images and perturbations, for small ε.`;
   }

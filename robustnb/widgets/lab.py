@@ -51,7 +51,7 @@ RADII = [k / 10 for k in range(31)]
 
 _SUPERSCRIPTS = str.maketrans("0123456789.", "⁰¹²³⁴⁵⁶⁷⁸⁹·")
 _HERE = Path(__file__).parent
-_MODULES = ("plot.js", "curves.js", "page.js", "session.js", "sketch.js", "digit.js", "lab.js")
+_MODULES = ("plot.js", "curves.js", "page.js", "session.js", "content.js", "sketch.js", "guess.js", "digit.js", "bench.js", "lab.js")
 
 
 class Setting(TypedDict):

@@ -50,6 +50,25 @@ function html(tag, className = "", text = "") {
   return node;
 }
 
+/** A paragraph for a message that a screen reader speaks when it changes. @param {string} className @param {string} [role] */
+function spoken(className, role = "status") {
+  const node = html("p", className);
+  node.setAttribute("role", role);
+  return node;
+}
+
+/** A button; while it is off it stays where the keyboard can find it. @param {string} name @param {() => void} press
+ * @param {(act: () => void) => void} attempt does it, and shows what goes wrong */
+function button(name, press, attempt) {
+  const node = html("button", `rnb-button rnb-${name.split(" ")[0].toLowerCase()}`, name);
+  node.type = "button";
+  node.addEventListener("click", () => { if (node.ariaDisabled !== "true") attempt(press); });
+  return node;
+}
+
+/** @param {HTMLElement} node @param {boolean} on */
+const enable = (node, on) => node.setAttribute("aria-disabled", String(!on));
+
 /** A number as a reader wants it: three significant digits, no exponent unless it is needed. @param {number | null} value */
 function format(value, digits = 3) {
   if (value === null || !Number.isFinite(value)) return "–";

@@ -10,6 +10,7 @@
  */
 
 const AXES = /** @type {const} */ (["width", "depth"]);
+const MEASURES = /** @type {const} */ (["stability", "lazy_ratio", "test_accuracy"]);
 /** The traits that the address holds, in its order. */
 const SHARED = ["init_index", "width_index", "depth_index", "c", "x_index", "y_index", "lr", "epochs", "seed"];
 
@@ -61,7 +62,7 @@ class Session {
   }
 
   /** The settings on the controls. @returns {Setting} */
-  setting() {
+  get setting() {
     const { model } = this;
     return {
       init: model.get("init_index"),
@@ -74,6 +75,12 @@ class Session {
     };
   }
 
+  /** What the plots are drawn against. @returns {"width" | "depth"} */
+  get x() { return AXES[this.model.get("x_index")]; }
+  /** @returns {Measure} the large plot's */
+  get y() { return MEASURES[this.model.get("y_index")]; }
+  get other() { return this.x === "width" ? /** @type {const} */ ("depth") : /** @type {const} */ ("width"); }
+
   /** The name under which the table holds a setting's initialization. @param {Setting} chosen */
   nameOf(chosen) {
     const kind = this.model.get("kinds")[chosen.init];
@@ -85,6 +92,11 @@ class Session {
     const name = this.nameOf(chosen);
     const found = this.model.get("series").find((/** @type {Series} */ series) => series.name === name);
     return found ?? { name, label: `m${superscript(-chosen.c)}`, color: UNMEASURED };
+  }
+
+  /** A network in a reader's words. @param {Setting} chosen */
+  titleOf(chosen) {
+    return `${this.seriesOf(chosen).label}, width ${chosen.width}, depth ${chosen.depth}`;
   }
 
   progressed() {
