@@ -50,7 +50,7 @@ class Bench {
     copyText([["init", ...columns].join(","), ...lines].join("\n")).then(
       () => { this.session.note = `${lines.length} points copied.`; },
       () => { this.session.note = "The browser did not allow copying."; },
-    ).finally(() => { this.voice.textContent = this.session.note; this.changed(); });
+    ).finally(this.changed);
   }
 
   redraw() {
@@ -74,8 +74,8 @@ class Bench {
       : running ? "Starting …" : [session.note, state.message, next].filter(Boolean).join(" ");
     // Spoken: the start, each quarter, the end.
     const quarter = Math.floor((4 * bar.value) / bar.max);
-    const words = running ? (quarter ? `Training: ${25 * quarter} percent.` : "Training.") : (state.message ?? "");
-    if (this.voice.textContent !== words && (running || state.message)) this.voice.textContent = words;
+    const words = running ? (quarter ? `Training: ${25 * quarter} percent.` : "Training.") : session.note || state.message;
+    if (words && this.voice.textContent !== words) this.voice.textContent = words;
     this.error.textContent = this.model.get("error");
     this.redrawCurves();
   }

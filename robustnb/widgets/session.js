@@ -57,6 +57,7 @@ class Session {
 
   /** Ask whatever trains. @param {any} message */
   ask(message) {
+    this.note = "";
     if (this.engine) this.engine.handle(message);
     else this.model.send(message);
   }

@@ -402,6 +402,8 @@ def test_points_are_copied_as_csv(browser, server):
     until(page, "Done: ")
     press(page, "Copy points")
     until(page, "1 points copied")
+    page.wait_for_timeout(300)
+    assert page.locator(".rnb-voice").inner_text() == "1 points copied."  # still, so that it can be read out
     header, line = page.evaluate("navigator.clipboard.readText()").splitlines()
     assert header == "init,width,depth,lr,epochs,seed,stability,lazy_ratio,test_accuracy,untrained,engine"
     assert line.startswith("he,16,8,0.05,1,0,")
