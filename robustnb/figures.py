@@ -44,8 +44,9 @@ AXIS_LABELS = {
 
 
 def use_style() -> None:
-    """The book's style for matplotlib figures: vector output, light grid, the palette. Call once a notebook."""
+    """The book's style: figures as vectors, with a light grid, in the palette; tables whose words are not cut. Call once a notebook."""
     set_matplotlib_formats("svg")
+    pd.set_option("display.max_colwidth", None)
     mpl.rcParams.update(
         {
             # On a log axis 0.2 and 20 are plain numbers; from 100 and 0.01 on they are powers of ten.
