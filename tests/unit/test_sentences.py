@@ -752,7 +752,7 @@ def test_status_non_lazy_networks():
 def test_status_residual_networks():
     says(
         "status.md",
-        "with scaled branches and no normalization depth made next to no difference",
+        "without it and with branches scaled by the number of blocks, depth made next to no difference",
         "**A similar accuracy of lazy and non-lazy residual networks** says little about laziness",
     )
     table = trends.at_end(load_atlas("digits_resnet"))
