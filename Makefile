@@ -29,11 +29,12 @@ help: ## list the targets
 book: build/html.stamp ## run every notebook, render the book
 	@echo "The book: file://$(CURDIR)/build/html/book/index.html"
 
-serve: book ## the same, then serve it on 127.0.0.1
-	python -m http.server 8000 --bind 127.0.0.1 --directory build/html
+PORT ?= 8000
+serve: book ## the same, then serve it on 127.0.0.1 (another port: make serve PORT=8001)
+	python -m http.server $(PORT) --bind 127.0.0.1 --directory build/html
 
-lab: .venv/installed ## JupyterLab on the book's notebooks
-	jupyter lab book
+lab: .venv/installed ## JupyterLab on the book's notebooks (with options: make lab ARGS=--no-browser)
+	jupyter lab book/index.ipynb $(ARGS)
 
 # Alone it takes seconds, where the book takes minutes; what it warns of are its links to pages that are not there.
 NAME ?= index
@@ -51,8 +52,9 @@ student: book ## the book and its notebooks without the solutions, for a class: 
 	rm -rf build/student build/student_stage; cp -r build/stage build/student_stage
 	python book/student.py build/student_stage/book build/student_stage/book
 	python book/student.py book build/student/notebooks
-	jupyter-book build build/student_stage --path-output build/student --all -W -n --keep-going --quiet
+	jupyter-book build build/student_stage --path-output build/student --all -W -n --keep-going --quiet >/dev/null
 	mv build/student/_build/html build/student; rm -rf build/student/_build build/student_stage
+	@echo "The book: file://$(CURDIR)/build/student/html/book/index.html, the notebooks: build/student/notebooks"
 
 check: .venv/installed node_modules/installed ## lint, types and fast unit tests: before each commit
 	ruff check .
@@ -138,11 +140,11 @@ $(libraries)/robustnb-engine.js: $(wildcard robustnb/widgets/*) robustnb/data.py
 # Rendered from the executed notebooks alone, always whole, so that nothing stale is left in it.
 build/html.stamp: notebooks $(executed) $(pages) build/pages.list $(libraries)/robustnb-engine.js $(libraries)/widgets.js
 	@set -e; if [ -e $@ ] && [ -d build/html ] && [ -z "$(filter-out notebooks,$?)" ]; then exit 0; fi; \
-	rm -rf build/stage build/_build build/html; mkdir -p build/stage/book; \
+	rm -rf build/stage build/_build; mkdir -p build/stage/book; \
 	cp _config.yml _toc.yml build/stage; \
 	cp $(filter %.md %.bib,$(pages)) build/stage/book; \
 	python book/stage.py $(executed) build/stage/book; \
 	cp -r $(libraries) build/stage/page; cp book/assets/* build/stage/page; \
-	jupyter-book build build/stage --path-output build --all -W -n --keep-going --quiet; \
+	jupyter-book build build/stage --path-output build --all -W -n --keep-going --quiet >/dev/null; \
 	python book/csp.py build/_build/html > build/csp.txt; mv build/csp.txt build/_build/html; \
-	mv build/_build/html build/html; touch $@
+	rm -rf build/html; mv build/_build/html build/html; touch $@

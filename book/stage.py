@@ -77,9 +77,16 @@ def run_times(notebooks: dict[str, nbformat.NotebookNode]) -> str:
 
 
 def main() -> None:
-    """Write both into the folder."""
+    """Write both into the folder; a notebook that the table of contents does not have yet is named, and left out."""
     *paths, folder = map(Path, sys.argv[1:])
-    notebooks = {path.name: nbformat.read(path, as_version=4) for path in paths}
+    contents = (Path(__file__).parents[1] / "_toc.yml").read_text(encoding="utf-8")
+    listed = [path for path in paths if f"book/{path.stem}\n" in f"{contents}\n"]
+    for path in sorted({*paths} - {*listed}):
+        print(
+            f"book/{path.name} is not in _toc.yml, and so not in the book.",
+            file=sys.stderr,
+        )
+    notebooks = {path.name: nbformat.read(path, as_version=4) for path in listed}
     (folder / "run_times.md").write_text(run_times(notebooks), encoding="utf-8")
     for name, notebook in notebooks.items():
         nbformat.write(folded(lean(notebook)), folder / name)

@@ -19,7 +19,8 @@ MOST_LAYERS = 10_000
 def shown(value: Any) -> str:
     """A value as a message shows it: in one line, not too long."""
     if getattr(value, "ndim", 0):
-        return f"one of shape {tuple(value.shape)} and type {getattr(value, 'dtype', type(value).__name__)}"
+        kind = "an array" if isinstance(value, np.ndarray) else "one"
+        return f"{kind} of shape {tuple(value.shape)} and type {getattr(value, 'dtype', type(value).__name__)}"
     text = repr(value)
     return text if len(text) <= 60 and "\n" not in text else f"{text[:40].splitlines()[0]}… ({type(value).__name__})"
 

@@ -200,7 +200,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m robustnb.notebooks", description=main.__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--parameters", nargs="*", default=[], metavar="NAME=VALUE", help="values for the notebook's parameters cell")
+    parser.add_argument(
+        "--parameters", nargs="*", action="extend", default=[], metavar="NAME=VALUE", help="values for the notebook's parameters cell"
+    )
     chosen = parser.parse_args(arguments)
     parameters = {name: _value(text) for name, _, text in (pair.partition("=") for pair in chosen.parameters)}
     try:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import theory
 from ._checks import check_count, check_real, shown
@@ -56,7 +59,8 @@ def uniform_in_ball(shape: tuple[int, ...], *, radius: float, seed: int) -> Tens
 def perturbation_stability(network: Network | nn.Module, x: Tensor, *, seed: int = 0) -> Stability:
     """P/ε = E‖J(x) δ‖ / ε (Definitions 1 and 3), averaged over the inputs x, with its standard error.
 
-    network: an `FCN` or a `ConvNet`, or *any* torch module that maps a batch to a batch (it is measured in evaluation mode).
+    network: an `FCN` or a `ConvNet`, or a torch module that maps a batch to one tensor, a row for each input (it is measured in
+    evaluation mode, by the parts of torch that have a derivative in forward mode).
     x: (batch, …) inputs, on the network's device. One δ an input, uniform in the unit ball and fixed by `seed`,
     is carried forward beside the input. With one output the average over δ is known, so none is drawn:
     E‖J δ‖ = ‖J‖ · d/(d+1) · E|u_1| (`theory.mean_absolute_projection`). P here is one network's own;
@@ -67,8 +71,10 @@ def perturbation_stability(network: Network | nn.Module, x: Tensor, *, seed: int
     check_count("seed", seed, least=0)
     if isinstance(network, nn.Module):
         _check_tensor(x)
-    else:
+    elif isinstance(network, Network):
         check_inputs(network, x)
+    else:
+        raise TypeError(f"network must be an FCN, a ConvNet or a torch.nn.Module, not {shown(network)}.")
     if x.ndim < 2 or len(x) < 2:
         raise ValueError(f"x must hold at least 2 inputs, for a standard error, but its shape is {tuple(x.shape)}.")
     return _average(_lengths_of_module(network, x, seed) if isinstance(network, nn.Module) else _lengths_of_members(network, x, seed))
@@ -110,22 +116,45 @@ def _lengths_of_module(module: nn.Module, x: Tensor, seed: int) -> Tensor:
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        try:
+        with _differentiable_kernels():
+            try:
+                with torch.no_grad():
+                    f = module(x[:1])
+            except (RuntimeError, TypeError, IndexError) as error:
+                raise ValueError(f"x must be a batch that the module takes, not {shown(x)}: {_first_line(error)}") from error
+            if not isinstance(f, Tensor) or f.ndim == 0:
+                raise TypeError(f"network must return one tensor, a row for each input, not {shown(f)}: wrap it in a module that does.")
+            if f.flatten(1).shape[1] == 1:
+                variable = x.detach().clone().requires_grad_()
+                with torch.enable_grad():
+                    (gradient,) = torch.autograd.grad(module(variable).sum(), variable)
+                return gradient.flatten(1).norm(dim=1) * _mean_projection(x[0].numel())
             with torch.no_grad():
-                sizes = module(x[:1]).flatten(1).shape[1]
-        except (RuntimeError, TypeError, IndexError) as error:
-            raise ValueError(f"x must be a batch that the module takes, not {shown(x)}.") from error
-        if sizes == 1:
-            variable = x.detach().clone().requires_grad_()
-            with torch.enable_grad():
-                (gradient,) = torch.autograd.grad(module(variable).sum(), variable)
-            return gradient.flatten(1).norm(dim=1) * _mean_projection(x[0].numel())
-        with torch.no_grad():
-            moved: Tensor = torch.func.jvp(module, (x,), (_perturbations_like(x, seed),))[1]
-        return moved.flatten(1).norm(dim=1)
+                moved: Tensor = torch.func.jvp(module, (x,), (_perturbations_like(x, seed),))[1]
+            return moved.flatten(1).norm(dim=1)
+    except NotImplementedError as error:
+        raise ValueError(f"network must have derivatives in forward mode throughout, but torch says: {_first_line(error)}") from error
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+@contextmanager
+def _differentiable_kernels() -> Iterator[None]:
+    """Attention and recurrent layers by torch's plain kernels: the fused ones have no derivative in forward mode."""
+    fused, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        torch.backends.mkldnn.enabled = mkldnn
 
 
 def _perturbations_like(x: Tensor, seed: int) -> Tensor:
@@ -267,7 +296,7 @@ def check_classes(name: str, y: Tensor, n: int, classes: int) -> None:
 
 def _check_tensor(x: Tensor) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point() or not x.ndim:
-        raise TypeError(f"x must be a tensor of real numbers, (batch, …), not {shown(x)}.")
+        raise TypeError(f"x must be a torch.Tensor of real numbers, (batch, …), not {shown(x)}.")
     if not is_finite(x):
         raise ValueError("x must hold finite numbers only, but it has NaN or infinite entries.")
 

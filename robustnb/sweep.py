@@ -113,14 +113,16 @@ def _sweep(
         with _locked(out):
             pass  # Hours of training, to find then that the folder cannot be written?
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    with tqdm(total=round(sum(job.seconds for job in jobs), 1), disable=not progress, bar_format=_BAR) as bar:
+    # In whole milliseconds, which add up to the end of the bar.
+    costs = {job: max(1, round(1000 * job.seconds)) for job in jobs}
+    with tqdm(total=sum(costs.values()), disable=not (progress and jobs), bar_format=_BAR) as bar:
         for job, rows in _results(jobs, data, str(place), executor, deadline, workers):
             table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
             if out is not None:
                 table = _add(out, rows)
                 added()
             bar.set_postfix_str(f"{len(table)} rows; last: {job.init}, m = {job.width}, L = {job.depth}", refresh=False)
-            bar.update(job.seconds)
+            bar.update(costs[job])
     return table
 
 

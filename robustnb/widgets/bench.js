@@ -58,6 +58,8 @@ class Bench {
     const { lr, epochs, seed } = session.setting;
     const state = this.progress;
     const running = Boolean(state.running);
+    // Of a sweep, which network it is that the message speaks of.
+    const message = state.message && state.of > 1 ? `Network ${state.run} of ${state.of}. ${state.message}` : state.message;
     const next = `Next: ${session.titleOf(session.setting)}; learning rate ${lr}, ${epochs} epochs, seed ${seed}.`;
     buttons.pause.textContent = state.paused ? "Resume" : "Pause";
     enable(buttons.pause, running);
@@ -71,10 +73,10 @@ class Bench {
     this.status.textContent = running && state.train_loss !== undefined
       ? `${[state.note, which].filter(Boolean).join(" ")}Epoch ${state.epoch} of ${state.epochs}: loss ${format(state.train_loss)}, `
         + `P/ε ${format(state.stability)}, κ ${format(state.lazy_ratio)}.`
-      : running ? "Starting …" : [session.note, state.message, next].filter(Boolean).join(" ");
+      : running ? "Starting …" : [session.note, message, next].filter(Boolean).join(" ");
     // Spoken: the start, each quarter, the end.
     const quarter = Math.floor((4 * bar.value) / bar.max);
-    const words = running ? (quarter ? `Training: ${25 * quarter} percent.` : "Training.") : session.note || state.message;
+    const words = running ? (quarter ? `Training: ${25 * quarter} percent.` : "Training.") : session.note || message;
     if (words && this.voice.textContent !== words) this.voice.textContent = words;
     this.error.textContent = this.model.get("error");
     this.redrawCurves();

@@ -119,7 +119,7 @@ class View {
     this.readout.hidden = this.details.hidden = !session.revealed;
     const before = format(content.exact(setting));
     this.readout.replaceChildren(html("strong", "", session.titleOf(setting)), row === undefined
-      ? `: not in the measured table; train it. P/ε before training is ${before} (exact).`
+      ? `: not in the table drawn here; train it. P/ε before training is ${before} (exact).`
       : table.n[row]
         ? `: P/ε = ${format(table.stability[row])} ± ${format(table.stability_error[row], 2)} after ${table.epoch[row]} epochs at rate ${table.lr[row]} (mean and standard error of ${table.n[row]} seeds), `
           + `${before} before (exact). κ = ${format(table.lazy_ratio[row])}, accuracy ${format(table.test_accuracy[row])}.`

@@ -324,7 +324,7 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
             untrained = " Untrained: its loss is still that of the output 0, so its P/ε and κ say little." if last["untrained"] else ""
             message = f"Done: P/ε = {stability:.3g}, κ = {ratio:.3g}, accuracy {accuracy:.3g}.{untrained} Trained by {engine}."
         more = place["run"] < place["of"] and not result.stopped
-        self._show(run, progress={"running": more, "paused": run.paused, "message": message})
+        self._show(run, progress=place | {"running": more, "paused": run.paused, "message": message})
 
     def _outputs(self, network: Network) -> list[Any]:
         """f(x + ε δ) for each of the view's digits and radii: nested lists (digits, radii, classes)."""

@@ -74,7 +74,7 @@ function format(value, digits = 3) {
   if (value === null || !Number.isFinite(value)) return "–";
   if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5)) {
     const [mantissa, exponent] = value.toExponential(1).split("e");
-    return `${mantissa} · 10${superscript(Number(exponent))}`;
+    return `${mantissa === "1.0" ? "" : `${mantissa} · `}10${superscript(Number(exponent))}`;
   }
   return String(Number(value.toPrecision(digits)));
 }

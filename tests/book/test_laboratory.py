@@ -111,7 +111,7 @@ def test_the_readout_and_the_numbers_are_those_of_the_atlas(lab_page):
 
 def test_a_setting_that_was_not_measured_says_so(lab_page):
     control(lab_page, "init", "list").select_option(label="m⁻ᶜ")
-    lab_page.wait_for_function("document.querySelector('.rnb-readout').innerText.includes('not in the measured table')")
+    lab_page.wait_for_function("document.querySelector('.rnb-readout').innerText.includes('not in the table drawn here')")
 
 
 def test_the_plot_is_legible_in_the_dark(lab_page):

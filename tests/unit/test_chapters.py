@@ -70,6 +70,20 @@ def test_the_imports_of_every_page_are_folded_and_nothing_else_is():
         assert sum(cell.metadata.get("tags", []) != tags for cell, tags in zip(cells, before, strict=True)) <= 1, name
 
 
+@pytest.mark.parametrize("name", NOTEBOOKS | CHAPTERS)
+def test_jupyterlab_folds_what_the_page_hides(name):
+    """By a cell's metadata "jupyter": "source_hidden"; and of a solution the outputs too, "outputs_hidden"."""
+    solution = False
+    for cell in (NOTEBOOKS | CHAPTERS)[name].cells:
+        if cell.cell_type == "markdown":
+            start, end = (cell.source.rfind(mark) for mark in ("{solution-start}", "{solution-end}"))
+            solution = start > end if start != end else solution
+        elif cell.cell_type == "code":
+            hidden = solution or {"hide-input", "remove-input"} & {*cell.metadata.get("tags", [])}
+            wanted = {"source_hidden": True} | ({"outputs_hidden": True} if solution else {}) if hidden else {}
+            assert cell.metadata.get("jupyter", {}) == wanted, cell.source
+
+
 def test_the_template_runs_and_computes_its_sentences(capsys):
     mpl.use("agg")
     names = {}

@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -325,3 +326,46 @@ def test_large_networks_are_measured_in_parts_and_measure_the_same(monkeypatch):
     parts = perturbation_stability(network, x), stability_by_gram(network, x), lazy_ratio(moved, network)
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.layer(x)[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Recurrent(),
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1, enable_nested_tensor=False),
+    ],
+    ids=["LSTM", "attention"],
+)
+def test_modules_with_fused_kernels_are_measured_and_the_kernels_stay_on(module):
+    x = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
+    measured = perturbation_stability(module, x, seed=1)
+    delta = uniform_in_ball((5, 12), radius=1.0, seed=1).to(x).reshape(x.shape)
+    with torch.no_grad():
+        step = 1e-3 * delta
+        moved = (module.eval()(x + step) - module(x - step)) / 2e-3
+    assert measured.value.item() == pytest.approx(moved.flatten(1).norm(dim=1).mean().item(), rel=1e-2)
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert torch.backends.mkldnn.enabled
+
+
+@pytest.mark.parametrize(
+    ("network", "x", "words"),
+    [
+        (nn.LSTM(4, 6), torch.randn(5, 3, 4), "network must return one tensor, a row for each input, not .*wrap it"),
+        (nn.Linear(4, 3), np.zeros((5, 4)), "x must be a torch.Tensor of real numbers.*not an array of shape"),
+        (nn.Linear(4, 3), torch.zeros(5, 4, dtype=torch.float64), "x must be a batch that the module takes.*float64: .*dtype"),
+        (torch.relu, torch.randn(5, 4), "network must be an FCN, a ConvNet or a torch.nn.Module, not "),
+    ],
+)
+def test_what_cannot_be_measured_is_told_with_the_reason(network, x, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        perturbation_stability(network, x)
