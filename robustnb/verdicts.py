@@ -222,7 +222,7 @@ def _theory() -> Iterator[Condition]:
         for init in ("m^-2", "m^-2.5"):
             of = curve(at_end(table[table.init == init]), "width", "lazy_ratio")
             samples = tuple(row.dropna().to_numpy() for _, row in of.iterrows())
-            claim, words = "From starts as small as m^-2 the weights move by more than their length", "κ"
+            claim, words = "From starts as small as m⁻² the weights move by more than their length", "κ"
             yield Condition("Theorem 2", "non_lazy", claim, where, f"{init}, all widths", words, (samples,), ABOVE, ratio=True)
     for where, table in two_layers():
         first = int(table.epoch[table.epoch > 0].min())
