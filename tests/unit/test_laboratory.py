@@ -80,7 +80,8 @@ def test_stop_ends_a_run_and_says_when(lab):
     lab.view.observe(lambda change: change.new.get("epoch", 0) >= 2 and lab.stop(), "progress")
     lab.train([SETTING | {"epochs": 1000}]).join()
     assert lab.view.runs == []
-    assert lab.view.progress == {"running": False, "paused": False, "message": "Stopped at epoch 2 of 1000."}
+    ended = {"running": False, "paused": False, "message": "Stopped at epoch 2 of 1000."}
+    assert lab.view.progress == {"run": 1, "of": 1} | ended
 
 
 def test_a_sweep_trains_one_network_after_the_other(lab):
