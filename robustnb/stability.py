@@ -121,7 +121,7 @@ def _lengths_of_module(module: nn.Module, x: Tensor, seed: int) -> Tensor:
                 with torch.no_grad():
                     f = module(x[:1])
             except (RuntimeError, TypeError, IndexError) as error:
-                raise ValueError(f"x must be a batch that the module takes, not {shown(x)}: {_first_line(error)}") from error
+                raise ValueError(f"x must be a batch that the module takes, not {shown(x)} (torch says: {_first_line(error)}).") from error
             if not isinstance(f, Tensor) or f.ndim == 0:
                 raise TypeError(f"network must return one tensor, a row for each input, not {shown(f)}: wrap it in a module that does.")
             if f.flatten(1).shape[1] == 1:
@@ -133,7 +133,7 @@ def _lengths_of_module(module: nn.Module, x: Tensor, seed: int) -> Tensor:
                 moved: Tensor = torch.func.jvp(module, (x,), (_perturbations_like(x, seed),))[1]
             return moved.flatten(1).norm(dim=1)
     except NotImplementedError as error:
-        raise ValueError(f"network must have derivatives in forward mode throughout, but torch says: {_first_line(error)}") from error
+        raise ValueError(f"network must have derivatives in forward mode throughout (torch says: {_first_line(error)}).") from error
     finally:
         for part, training in modes.items():
             part.training = training
