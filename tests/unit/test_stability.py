@@ -362,7 +362,7 @@ def test_modules_with_fused_kernels_are_measured_and_the_kernels_stay_on(module)
     [
         (nn.LSTM(4, 6), torch.randn(5, 3, 4), "network must return one tensor, a row for each input, not .*wrap it"),
         (nn.Linear(4, 3), np.zeros((5, 4)), "x must be a torch.Tensor of real numbers.*not an array of shape"),
-        (nn.Linear(4, 3), torch.zeros(5, 4, dtype=torch.float64), "x must be a batch that the module takes.*float64: .*dtype"),
+        (nn.Linear(4, 3), torch.zeros(5, 4, dtype=torch.float64), "x must be a batch that the module takes.*float64 .torch says: .*dtype"),
         (torch.relu, torch.randn(5, 4), "network must be an FCN, a ConvNet or a torch.nn.Module, not "),
     ],
 )
