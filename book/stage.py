@@ -77,9 +77,9 @@ def run_times(notebooks: dict[str, nbformat.NotebookNode]) -> str:
 
 
 def main() -> None:
-    """Write both into the folder; a notebook that the table of contents does not have yet is named, and left out."""
+    """Write both into the folder; a notebook that the table of contents beside it does not have yet is named, and left out."""
     *paths, folder = map(Path, sys.argv[1:])
-    contents = (Path(__file__).parents[1] / "_toc.yml").read_text(encoding="utf-8")
+    contents = (folder.parent / "_toc.yml").read_text(encoding="utf-8")
     listed = [path for path in paths if f"book/{path.stem}\n" in f"{contents}\n"]
     for path in sorted({*paths} - {*listed}):
         print(

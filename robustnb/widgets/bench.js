@@ -58,8 +58,9 @@ class Bench {
     const { lr, epochs, seed } = session.setting;
     const state = this.progress;
     const running = Boolean(state.running);
-    // Of a sweep, which network it is that the message speaks of.
-    const message = state.message && state.of > 1 ? `Network ${state.run} of ${state.of}. ${state.message}` : state.message;
+    // In a sweep, which network it is.
+    const place = state.of > 1 ? `Network ${state.run} of ${state.of}` : "";
+    const message = place && state.message ? `${place}. ${state.message}` : state.message;
     const next = `Next: ${session.titleOf(session.setting)}; learning rate ${lr}, ${epochs} epochs, seed ${seed}.`;
     buttons.pause.textContent = state.paused ? "Resume" : "Pause";
     enable(buttons.pause, running);
@@ -69,7 +70,7 @@ class Bench {
     bar.max = (state.of ?? 1) * (state.epochs ?? 1);
     bar.value = ((state.run ?? 1) - 1) * (state.epochs ?? 1) + (state.epoch ?? 0);
     bar.style.visibility = running ? "visible" : "hidden";
-    const which = state.of > 1 ? `Network ${state.run} of ${state.of}, width ${state.setting?.width ?? "…"}, depth ${state.setting?.depth ?? "…"}. ` : "";
+    const which = place && `${place}, width ${state.setting?.width ?? "…"}, depth ${state.setting?.depth ?? "…"}. `;
     this.status.textContent = running && state.train_loss !== undefined
       ? `${[state.note, which].filter(Boolean).join(" ")}Epoch ${state.epoch} of ${state.epochs}: loss ${format(state.train_loss)}, `
         + `P/ε ${format(state.stability)}, κ ${format(state.lazy_ratio)}.`

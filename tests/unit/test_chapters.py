@@ -58,10 +58,31 @@ def test_a_chapter_ends_with_summary_and_exercises_of_three_grades_with_solution
     assert grades == sorted(grades)
 
 
-def test_the_imports_of_every_page_are_folded_and_nothing_else_is():
+@pytest.fixture
+def stage():
     found = importlib.util.spec_from_file_location("stage", BOOK / "stage.py")
-    stage = importlib.util.module_from_spec(found)
-    found.loader.exec_module(stage)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_what_is_rendered_is_what_the_contents_beside_it_list(stage, tmp_path, monkeypatch, capsys):
+    """`make page` has contents of its own, for a page that the book's may not list yet."""
+    notebook = nbformat.v4.new_notebook(metadata={"papermill": {"duration": 1.0}}, cells=[nbformat.v4.new_markdown_cell("# A title")])
+    for name in ("lazy", "batch_order"):
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/batch_order\nchapters:\n  - file: book/bibliography\n", encoding="utf-8"
+    )
+    monkeypatch.setattr("sys.argv", ["stage.py", *(str(tmp_path / name) for name in ("lazy.ipynb", "batch_order.ipynb", "book"))])
+    stage.main()
+    assert {path.name for path in (tmp_path / "book").iterdir()} == {"run_times.md", "batch_order.ipynb"}
+    assert "lazy" not in (tmp_path / "book" / "run_times.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().err == "book/lazy.ipynb is not in _toc.yml, and so not in the book.\n"
+
+
+def test_the_imports_of_every_page_are_folded_and_nothing_else_is(stage):
     for name, notebook in (NOTEBOOKS | CHAPTERS).items():
         before = [[*cell.metadata.get("tags", [])] for cell in notebook.cells]
         cells = stage.folded(nbformat.from_dict(notebook)).cells

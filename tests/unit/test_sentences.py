@@ -21,7 +21,6 @@ from robustnb.atlas import CONV_LR, FIT_LR, FITTED, NEAR_BEST, NON_LAZY, PAPER, 
 from robustnb.convnets import convolutional
 from robustnb.settings import SHAPES
 from robustnb.training import UNTRAINED
-from robustnb.widgets import Laboratory
 from robustnb.widgets.lab import View
 
 BOOK = Path(__file__).parents[2] / "book"
@@ -50,6 +49,16 @@ def means(table, init, *, value="stability", seeds=8, model="fcn"):
     """Mean of one column: a row a depth, a column a width."""
     rows = table[(table.init == init) & (table.init_seed < seeds) & (table.model == model)]
     return rows.pivot_table(value, index="depth", columns="width")
+
+
+def ntk_over_he(table):
+    """P/ε under NTK over that under He, at the widths that all seeds have: a row a depth, a column a width; geometric means over seeds."""
+    rows = {}
+    for depth in DEPTHS:
+        of = table[table.depth == depth]
+        ntk, he = (trends.curve(of[of.init == init], "width") for init in ("ntk", "he"))
+        rows[depth] = (ntk - he).dropna(axis=1, how="all").dropna().mean(axis=1).pipe(np.exp)
+    return pd.DataFrame(rows).T
 
 
 @cache
@@ -924,17 +933,7 @@ def test_more_ntk():
     )
     factor = np.sqrt(64 / 20)
 
-    def ratios(table):
-        """A row a depth, a column a width; means of logarithms over seeds."""
-        rows = {}
-        for depth in DEPTHS:
-            of = table[table.depth == depth]
-            ntk, he = (trends.curve(of[of.init == init], "width") for init in ("ntk", "he"))
-            # At the widths that all seeds have.
-            rows[depth] = (ntk - he).dropna(axis=1, how="all").dropna().mean(axis=1).pipe(np.exp)
-        return pd.DataFrame(rows).T
-
-    fit, squared, paper = (ratios(table) for where, table in verdicts.with_ntk() if where.startswith("digits"))
+    fit, squared, paper = (ntk_over_he(table) for where, table in verdicts.with_ntk() if where.startswith("digits"))
     mean, others = fit.pipe(np.log).mean(axis=1).pipe(np.exp), [4, 6, 8, 10]
     assert mean.max() < 1.1 < factor
     assert mean[others].min() < mean[2] < mean[others].max()
@@ -1074,13 +1073,10 @@ def test_more_ntk_two_layers_and_the_others():
         "in none of the three tables of the digits does its ratio lie more than five per cent outside the range of the other depths.",
         "(NTK was measured at rate 0.02; the laboratory's rate starts at 0.05. Set it to 0.02 before you train",
     )
-    assert (FIT_LR["digits"]["ntk"], Laboratory().view.lr) == (0.02, 0.05)
+    assert (FIT_LR["digits"]["ntk"], View.class_traits()["lr"].default_value) == (0.02, 0.05)
     for where, table in verdicts.with_ntk():
         if where.startswith("digits"):
-            ratio = {}
-            for depth in DEPTHS:
-                ntk, he = (trends.curve(table[(table.init == init) & (table.depth == depth)], "width") for init in ("ntk", "he"))
-                ratio[depth] = np.exp((ntk - he).dropna(axis=1, how="all").dropna().mean(axis=None))
+            ratio = np.exp(np.log(ntk_over_he(table)).mean(axis=1)).to_dict()
             two = ratio.pop(2)
             assert min(ratio.values()) / 1.05 < two < 1.05 * max(ratio.values())
             if where.endswith("schedule"):
