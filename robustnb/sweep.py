@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import platform
+import signal
 import subprocess
 import sys
 import threading
@@ -294,8 +295,9 @@ def write_aside(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(aside, path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise OSError(error.errno, f"{path} could not be written: {_why(error)}. What it held before is still there.") from error
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def device_name(device: torch.device) -> str:
@@ -356,8 +358,11 @@ def _training_seconds(table: pd.DataFrame) -> float:
 
 
 def _alone_on_a_core() -> None:
-    """Of a process pool: one thread in each, and none outlives who started it."""
+    """Of a process pool: one thread in each, and none outlives who started it, who alone answers Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    # Else it takes a semaphore of the system's, which who is killed leaves behind.
+    tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -366,6 +371,10 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} core seconds" if seconds < 60 else f"{seconds / 3600:.2f} core hours"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -383,9 +392,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in SWEEPS:
             for scale in SCALES:
                 named = get_sweep(name, scale)
-                hours = sum(setting.seconds for setting in named.settings) / 3600
+                seconds = sum(setting.seconds for setting in named.settings)
                 networks = sum(len(setting.init_seeds) for setting in named.settings)
-                print(f"{name:18} {scale:6} {networks:5} networks {hours:8.2f} core hours  {named.item}")
+                print(f"{name:20} {scale:6} {networks:5} networks {_time(seconds):>18}  {named.item}")
         return
     try:
         if chosen.name is None or chosen.out is None:
@@ -400,6 +409,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{parser.prog}: A process of --workers ended before its time, as it does where memory runs out. What was measured is kept: "
             "give the same command again, with fewer of them."
         )
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: Interrupted. What was measured is kept: give the same command again to go on.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _measure_named(chosen: argparse.Namespace, named: Sweep) -> None:
@@ -419,7 +431,13 @@ def _measure_named(chosen: argparse.Namespace, named: Sweep) -> None:
     if chosen.workers:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(chosen.workers, mp_context=context, initializer=_alone_on_a_core) as executor:
-            table = _sweep(*arguments, executor, chosen.device, chosen.minutes, True, workers=chosen.workers, added=write_card)
+            try:
+                table = _sweep(*arguments, executor, chosen.device, chosen.minutes, True, workers=chosen.workers, added=write_card)
+            except KeyboardInterrupt:
+                # The executor would wait for what they train.
+                for process in multiprocessing.active_children():
+                    process.kill()
+                raise
     else:
         table = _sweep(*arguments, None, chosen.device, chosen.minutes, True, added=write_card)
     seconds = f"{time.perf_counter() - started:.1f} s"

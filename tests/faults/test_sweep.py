@@ -326,3 +326,35 @@ def test_a_command_that_measured_nothing_says_so_and_writes_no_card(tmp_path, ca
     main(["digits_rates", "--scale", "quick", "--out", str(tmp_path / "rates.csv"), "--device", "cpu", "--minutes", "0"])
     assert "No rows yet, and so no card" in capsys.readouterr().err
     assert left(tmp_path) <= {"rates.csv.lock"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_ends_everything_at_once_in_one_sentence_and_keeps_what_was_measured(tmp_path, workers):
+    out = tmp_path / "digits.csv"
+    arguments = [sys.executable, "-m", "robustnb.sweep", "digits_rates", "--out", str(out), "--device", "cpu", "--workers", str(workers)]
+    # What a terminal tells of Ctrl-C is a group of processes.
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # Both processes of two are at work by the third setting, and imports are over.
+    wait_until(lambda: out.exists() and pd.read_csv(out).drop_duplicates(["init", "lr"]).shape[0] >= 3)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == 130
+    assert said.splitlines()[-1].startswith("python -m robustnb.sweep: Interrupted. What was measured is kept")
+    assert "Traceback" not in said
+    assert left(tmp_path) == {"digits.csv", "digits.csv.lock", "digits.json"}
+    wait_until(lambda: not alive(process.pid))
+
+
+def wait_until(done):
+    until = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -315,7 +315,7 @@ def test_the_command_measures_in_slices_and_writes_a_card(tmp_path):
     assert "wall time" in card["seconds_are"]
 
 
-def test_the_card_is_that_of_the_rows_whenever_the_command_is_killed(tmp_path, monkeypatch):
+def test_the_card_is_that_of_the_rows_whenever_the_command_is_interrupted(tmp_path, monkeypatch):
     out, left = tmp_path / "rates.csv", [1, 1]
 
     def killed(*arguments, **settings):
@@ -325,8 +325,9 @@ def test_the_card_is_that_of_the_rows_whenever_the_command_is_killed(tmp_path, m
         return train(*arguments, **settings)
 
     monkeypatch.setattr(robustnb.sweep, "train", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as end:
         main(["digits_rates", "--scale", "quick", "--out", str(out), "--device", "cpu"])
+    assert end.value.code == 130
     card = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
     assert card["rows"] == len(pd.read_csv(out)) == 2
     assert card["networks_missing"] == 12
@@ -376,7 +377,9 @@ def test_a_pool_is_given_no_more_than_it_has_processes(trainings):
 
 def test_the_command_lists_the_sweeps_with_their_cost(capsys):
     main(["--list"])
-    assert re.search(r"^mnist +full +\d+ networks +\d+\.\d\d core hours", capsys.readouterr().out, re.MULTILINE)
+    said = capsys.readouterr().out
+    assert re.search(r"^mnist +full +\d+ networks +\d+\.\d\d core hours", said, re.MULTILINE)
+    assert re.search(r"^mnist +quick +\d+ networks +[1-9]\d* core seconds", said, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
