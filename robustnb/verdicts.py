@@ -64,8 +64,10 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def tally(claims: pd.DataFrame) -> str:
     """How many of the paper's claims hold, of `summary`'s rows, in one sentence."""
-    check_table("claims", claims, words=("item", "verdict"))
-    counts = claims[claims["item"] != "This book"].verdict.value_counts()
+    check_table("claims", claims, "conditions", "undecided", words=("item", "verdict"))
+    paper = claims[claims["item"] != "This book"]
+    counts = paper.verdict.value_counts()
+    single = ((paper.verdict == "holds where decided") & (paper.conditions - paper.undecided == 1)).sum()
 
     def of(verdict: str, one: str, more: str) -> str:
         count = int(counts.get(verdict, 0))
@@ -73,7 +75,7 @@ def tally(claims: pd.DataFrame) -> str:
 
     return (
         f"Of the paper’s {counts.sum()} claims, {of('holds', 'holds', 'hold')} and {of('holds where decided', 'holds', 'hold')} "
-        f"where the data decide; {of('holds only in part', 'holds', 'hold')} only in part; "
+        f"where the data decide ({single} of them by a single condition); {of('holds only in part', 'holds', 'hold')} only in part; "
         f"{of('does not hold', 'does', 'do')} not hold and {of('does not hold where decided', 'does', 'do')} not where the data decide; "
         f"{of('not decided', 'is', 'are')} not decided."
     )
@@ -159,11 +161,12 @@ def settings() -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def at_equal_loss() -> Iterator[tuple[str, pd.DataFrame]]:
-    """The digits over width and depth, each network as it was when its training loss first reached that of EQUAL_LOSS."""
+    """The digits over width and depth, each network as it was when its training loss first reached one of two values."""
     if "digits_depths" in measured():
-        loss = EQUAL_LOSS["digits, trained to fit"]
-        # They got there at different epochs.
-        yield f"digits, at a loss of {loss}", at_loss(load_atlas("digits_depths"), loss).assign(epoch=0)
+        # The first is the lowest that networks of width 8 came to.
+        for loss in (0.7, EQUAL_LOSS["digits, trained to fit"]):
+            # They got there at different epochs.
+            yield f"digits, at a loss of {loss}", at_loss(load_atlas("digits_depths"), loss).assign(epoch=0)
 
 
 def two_layers() -> Iterator[tuple[str, pd.DataFrame]]:
@@ -256,7 +259,8 @@ def _lazy_ratio() -> Iterator[Condition]:
             of = curve(table[(table.init == "he") & (table.width == width)], "epoch", "lazy_ratio")
             change = steps(of[of.index.isin((half, end))])
             words = f"κ after {end} epochs over κ after {half}"
-            yield Condition("Fig. 2a", page, "He: κ is flat in time", where, f"m = {width}", words, (change,), SAME, ratio=True)
+            claim = "He: κ changes by less than a quarter in the second half of training"
+            yield Condition("Fig. 2a", page, claim, where, f"m = {width}", words, (change,), SAME, ratio=True)
         # κ is 0 before training; and only at a constant rate, as in the first ten epochs, may one expect a straight line.
         steady = table[(table.width == 64) & (table.epoch > 0) & ((table.decay == 1) | (table.epoch <= 10))]
         for init in NON_LAZY:
@@ -281,8 +285,7 @@ def _lazy_ratio() -> Iterator[Condition]:
 def _width() -> Iterator[Condition]:
     """Figs. 4a and 4b: P/ε against width."""
     page = "experiments_width"
-    equal = [*at_equal_loss()]
-    for where, table in (*settings(), *equal):
+    for where, table in settings():
         he = table[table.init == "he"]
         for depth in sorted(set(he.depth)):
             of = curve(he[he.depth == depth], "width")
@@ -294,11 +297,11 @@ def _width() -> Iterator[Condition]:
             when = f"L = {', '.join(map(str, depths))}"
             yield Condition("Theorem 1", page, claim, where, when, words, ((exponents,),), (2.5, 3.5))
     yield from _regimes()
-    for where, table in equal:
+    for where, table in at_equal_loss():
         for init in ("he", "lecun"):
             for depth in sorted(set(table.depth)):
                 of = curve(table[(table.init == init) & (table.depth == depth)], "width")
-                claim, words = "P falls with width from the narrowest on", "P/ε from one width to the next"
+                claim, words = "At an equal loss P falls with width", f"P/ε from one width to the next, from m = {of.index.min()} on"
                 when = f"{get_initialization(init).label}, L = {depth}"
                 yield Condition("This book", page, claim, where, when, words, (steps(of),), BELOW, ratio=True)
     for where, when, table in at_equal_epochs_and_loss():
@@ -332,7 +335,8 @@ def _regimes() -> Iterator[Condition]:
             ):
                 samples = (steps(part),)
                 yield Condition("Abstract", "experiments_width", claim, where, f"He, L = {depth}", words, samples, bounds, ratio=True)
-            claim, words = "P tends to a constant as the width grows", "P/ε at the largest width over that at half of it"
+            claim = "In the last doubling of the width P changes by less than a quarter"
+            words = "P/ε at the largest width over that at half of it"
             last = (steps(of.iloc[-2:]),) if len(of) > 1 else ()
             yield Condition("Section 1", "experiments_width", claim, where, f"He, L = {depth}", words, last, SAME, ratio=True)
 

@@ -401,7 +401,8 @@ def test_ntk_is_another_at_two_layers_above_or_below(monkeypatch, factor, expect
 def test_the_tally_is_a_sentence_for_one_claim_and_for_more():
     given = ["holds"] * 3 + ["holds where decided", "holds only in part", "holds only in part", "does not hold", "not decided"]
     claims = pd.DataFrame({"item": ["Fig. 1"] * len(given) + ["This book"], "verdict": [*given, "not decided"]})
+    claims = claims.assign(conditions=4, undecided=3)
     assert verdicts.tally(claims) == (
-        "Of the paper’s 8 claims, 3 hold and 1 holds where the data decide; 2 hold only in part; "
+        "Of the paper’s 8 claims, 3 hold and 1 holds where the data decide (1 of them by a single condition); 2 hold only in part; "
         "1 does not hold and 0 do not where the data decide; 1 is not decided."
     )
