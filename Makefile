@@ -21,7 +21,7 @@ ifeq ($(MAKELEVEL),0)
 .NOTPARALLEL:
 endif
 
-.PHONY: help book serve lab page student bench test test-long audit check hooks notebooks clean FORCE
+.PHONY: help book serve lab page student bench test test-long audit links check hooks notebooks clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -110,6 +110,10 @@ build/pages.list: FORCE
 	@mkdir -p build; printf '%s\n' $(sort $(pages) $(notebooks)) > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 FORCE:
+
+# That this comes to be asked means that there is none.
+book/%.ipynb:
+	@echo 'NAME must be one of $(notebooks:book/%.ipynb=%), not $*.'; exit 1
 
 build/book/%.ipynb: book/%.ipynb build/inputs.sum | .venv/installed
 	$(run-notebook) $< $@

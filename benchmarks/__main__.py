@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from robustnb import FCN, fully_connected, load_data, perturbation_stability, stability_by_gram, train, uniform_in_ball
-from robustnb.sweep import code_version, device_name
+from robustnb.results import code_version, device_name, write_aside
 
 from . import peers
 from .peers import BATCH, INPUTS, OUTPUTS, Steps, Work
@@ -378,9 +378,7 @@ def main() -> None:
     }
     found |= {"targets": targets(found), "seconds": time.perf_counter() - started}
     report(found)
-    aside = out.with_name(out.name + ".part")
-    aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    os.replace(aside, out)
+    write_aside(out, json.dumps(found, indent=1) + "\n")
     print(f"\n{out}: {found['seconds']:.0f} s")
 
 

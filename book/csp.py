@@ -5,9 +5,8 @@ python book/csp.py build/html > build/html/csp.txt
 
 import base64
 import hashlib
-import re
 import sys
-from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 
 # A directive, what it allows, and why.
@@ -48,21 +47,39 @@ POLICY = {
 }
 
 
+class _Inline(HTMLParser):
+    """Collects the scripts and event handlers that stand in a page itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self.script: list[str] | None = None
+
+    def handle_starttag(
+        self, tag: str, attributes: list[tuple[str, str | None]]
+    ) -> None:
+        of = dict(attributes)
+        self.found |= {of[name] or "" for name in of if name.startswith("on")}
+        # What is said to be JSON no browser executes.
+        if tag == "script" and "src" not in of and "json" not in (of.get("type") or ""):
+            self.script = []
+
+    def handle_data(self, text: str) -> None:
+        if self.script is not None:
+            self.script.append(text)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.script is not None:
+            self.found.add("".join(self.script))
+            self.script = None
+
+
 def inline_scripts(page: str) -> set[str]:
     """The scripts and event handlers that stand in a page itself, without what no browser executes (JSON)."""
-    tags = re.findall(r"<script\b([^>]*)>(.*?)</script>", page, re.DOTALL)
-    scripts = {
-        text
-        for attributes, text in tags
-        if text and not re.search(r"\b(src|type)=", attributes)
-    }
-    return scripts | {
-        unescape(text)
-        for text in re.findall(
-            r"\bon[a-z]+=\"([^\"]*)\"",
-            re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL),
-        )
-    }
+    parser = _Inline()
+    parser.feed(page)
+    parser.close()
+    return parser.found - {""}
 
 
 def policy(folder: Path) -> str:

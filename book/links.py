@@ -11,7 +11,10 @@ ROOT = Path(__file__).parents[1]
 ADDRESS = (r"https?://[^\s<>\"'`\])}\\]+", "{}")
 ARXIV = (r"arXiv:(\d{4}\.\d{4,5})", "https://arxiv.org/abs/{}")
 DOI = (r"doi\s*=\s*[{\"]([^}\"]+)", "https://doi.org/{}")
-SOURCES = ("*.md", "book/*.md", "book/*.bib", "book/*.ipynb", "robustnb/**/*.py")
+SOURCES = (
+    *("*.md", "book/*.md", "book/*.bib", "book/*.ipynb", "book/*.py", "book/*.js"),
+    *("book/assets/*.js", "book/assets/*.css", "robustnb/**/*.py", "robustnb/**/*.js"),
+)
 OWN = ("http://127.0.0.1", "http://localhost", "http://www.w3.org/")
 
 

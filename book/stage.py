@@ -4,6 +4,7 @@ python book/stage.py EXECUTED... FOLDER
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def main() -> None:
     """Write both into the folder; a notebook that the table of contents beside it does not have yet is named, and left out."""
     *paths, folder = map(Path, sys.argv[1:])
     contents = (folder.parent / "_toc.yml").read_text(encoding="utf-8")
-    listed = [path for path in paths if f"book/{path.stem}\n" in f"{contents}\n"]
+    pages = re.findall(r"\b(?:root|file): *([^\s#]+)", contents)
+    listed = [path for path in paths if f"book/{path.stem}" in pages]
     for path in sorted({*paths} - {*listed}):
         print(
             f"book/{path.name} is not in _toc.yml, and so not in the book.",

@@ -41,7 +41,7 @@ def check_seeds(name: str, value: Any) -> tuple[int, ...]:
     try:
         seeds = tuple(value)
     except TypeError as error:
-        raise TypeError(f"{name} must hold whole numbers of at least 0, not {shown(value)}.") from error
+        raise TypeError(f"{name} must be a tuple or another sequence of whole numbers, as (0, 1), not {shown(value)}.") from error
     if not seeds:
         raise ValueError(f"{name} must hold at least one whole number, not {shown(value)}.")
     return tuple(check_count(name, seed, least=0) for seed in seeds)

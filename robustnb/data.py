@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import os
@@ -58,9 +59,9 @@ _SAMPLE = (2000, 1017, 1017, 1017, 1017, 1017)
 class Dataset:
     """Inputs as float32 tensors (n, inputs), classes as int64 tensors (n,), train and test apart.
 
-    An input is an image, its channels one after the other, each row by row. `title` is how figures name the data, and says so where
-    they are a part: "CIFAR-10, first 6,068 images". `checksum` identifies the raw bytes: two tables with the same checksum were
-    measured on the same data.
+    An input is an image, its channels one after the other, each row by row; `normalize` is what `load_data` did to it. `title` is how
+    figures name the data, and says so where they are a part: "CIFAR-10, first 6,068 images". `checksum` identifies the raw bytes: two
+    tables with the same checksum were measured on the same data.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Dataset:
     classes: int
     checksum: str
     channels: int = 1
+    normalize: str = "pixels"
 
     @property
     def inputs(self) -> int:
@@ -111,7 +113,13 @@ def load_data(name: str, *, normalize: str = "pixels") -> Dataset:
     data = _digits() if name == "digits" else _mnist() if name == "mnist" else _cifar(name)
     if normalize == "pixels":
         return data
-    return replace(data, x_train=_unit(data.x_train), x_test=_unit(data.x_test))
+    return replace(data, x_train=_unit(data.x_train), x_test=_unit(data.x_test), normalize=normalize)
+
+
+@functools.lru_cache(maxsize=2)
+def cached_data(name: str, normalize: str) -> Dataset:
+    """`load_data`, for who measures many settings on the same data, one after the other."""
+    return load_data(name, normalize=normalize)
 
 
 class TwoClasses(NamedTuple):
@@ -126,18 +134,25 @@ def two_classes(data: Dataset, negative: int = 0, positive: int = 1, *, n: int =
     """The first n training images of two classes, with targets −1 and +1, and all test images of the two.
 
     For the theory of one output: Assumption 1 asks for data loaded with normalize="unit". Raises ValueError for a class
-    that the data do not have, or fewer than n images.
+    that the data do not have, one class given twice, or fewer than n images.
     """
     if not isinstance(data, Dataset):
         raise TypeError(f"data must be a Dataset, not {shown(data)}.")
     for name, label in (("negative", negative), ("positive", positive)):
         check_count(name, label, least=0, most=data.classes - 1)
+    if negative == positive:
+        raise ValueError(f"positive must be another class than negative, not {shown(positive)} too.")
     labels = torch.tensor([negative, positive])
     train, test = torch.isin(data.y_train, labels), torch.isin(data.y_test, labels)
     if check_count("n", n) > train.sum():
         raise ValueError(f"n must be at most the {int(train.sum())} training images of these classes, not {n}.")
     x, signs = data.x_train[train][:n].double(), torch.where(data.y_train[train][:n] == positive, 1.0, -1.0)
     return TwoClasses(x, signs[:, None].double(), data.x_test[test].double())
+
+
+def _md5(raw: bytes) -> str:
+    """To recognize data by, against mishaps alone."""
+    return hashlib.md5(raw, usedforsecurity=False).hexdigest()
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -151,7 +166,7 @@ def _digits() -> Dataset:
     order = np.random.default_rng(0).permutation(len(raw))
     x = torch.from_numpy(raw[order] / np.float32(16))
     y = torch.from_numpy(classes[order].astype(np.int64))
-    checksum = "md5:" + hashlib.md5(raw.tobytes() + classes.astype(np.uint8).tobytes()).hexdigest()
+    checksum = "md5:" + _md5(raw.tobytes() + classes.astype(np.uint8).tobytes())
     train = 1437
     return Dataset("digits", "digits", x[:train], y[:train], x[train:], y[train:], 10, checksum)
 
@@ -170,7 +185,7 @@ def _mnist() -> Dataset:
             raise ValueError(f"{part}-labels-idx1-ubyte.gz must hold labels from 0 to 9, not {highest}.")
     x = {part: torch.from_numpy(raw.reshape(len(raw), -1) / np.float32(255)) for part, raw in images.items()}
     y = {part: torch.from_numpy(raw.astype(np.int64)) for part, raw in labels.items()}
-    checksum = "md5:" + hashlib.md5("".join(_MNIST_MD5.values()).encode()).hexdigest()
+    checksum = "md5:" + _md5("".join(_MNIST_MD5.values()).encode())
     return Dataset("mnist", "MNIST", x["train"], y["train"], x["t10k"], y["t10k"], 10, checksum)
 
 
@@ -220,7 +235,7 @@ def _read_idx(name: str, *, dimensions: int) -> np.ndarray:
     local = _local("mnist")
     path = local / name if local else _download(_MNIST_URL, name, _MNIST_MD5[name])
     packed = _read(path, "all four MNIST files")
-    if hashlib.md5(packed).hexdigest() != _MNIST_MD5[name]:
+    if _md5(packed) != _MNIST_MD5[name]:
         raise ValueError(f"{path} is damaged (its checksum is not that of MNIST's {name}): delete it and fetch it again.")
     try:
         raw = gzip.decompress(packed)
@@ -244,7 +259,7 @@ def _cifar(name: str) -> Dataset:
         title += f", first {len(x_train):,} images"
     elif len(x_test) != _CIFAR_TEST:
         title += f", first {len(x_test):,} test images"
-    checksum = "md5:" + hashlib.md5(b"".join(raw.values())).hexdigest()
+    checksum = "md5:" + _md5(b"".join(raw.values()))
     return Dataset(name, title, x_train, y_train, x_test, y_test, of.classes, checksum, channels=3)
 
 

@@ -128,7 +128,8 @@ class _Step:
 def _record(run: Callable[[], None]) -> Callable[[], None]:
     """What `run` launches on CUDA, as one launch; recording does not run it."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # What another thread asks of the GPU meanwhile, as a laboratory's does, spoils nothing.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         run()
     return graph.replay
 
@@ -186,7 +187,8 @@ def convolutional_member_bytes(plan: Plan, batch_size: int) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free for training: of the GPU, else of the machine."""
+    """Memory that is free for training: of the GPU, with what torch keeps of it idle, else of the machine."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + idle
     return psutil.virtual_memory().available

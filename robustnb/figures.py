@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
-from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
@@ -106,8 +105,10 @@ def against(axes: Axes, table: pd.DataFrame, x: str, value: str = "stability", *
     (line,) = axes.plot(summary[x], summary["mean"], label=f"{label} ({seeds})".strip(), **look)
     hollow = summary[2 * summary.untrained > summary.n]
     axes.plot(hollow[x], hollow["mean"], **(look | {"linestyle": "none", "color": line.get_color(), "markerfacecolor": "white"}))
-    # On a log axis a band cannot reach below zero; it ends at a tenth of the mean.
-    low = np.maximum(summary["mean"] - 2 * summary["error"], summary["mean"] / 10)
+    low = summary["mean"] - 2 * summary["error"]
+    if not value.endswith("accuracy"):
+        # On a log axis a band cannot reach below zero; it ends at a tenth of the mean.
+        low = low.clip(lower=summary["mean"] / 10)
     axes.fill_between(summary[x], low, summary["mean"] + 2 * summary["error"], color=line.get_color(), alpha=0.18, linewidth=0)
     axes.set_xlabel(AXIS_LABELS[x])
     axes.set_ylabel(AXIS_LABELS.get(value, ""))

@@ -82,7 +82,7 @@ NAMED = {one.name: one for one in (LECUN, HE, NTK)}
 def non_lazy(c: float) -> Initialization:
     """The family of §5.1: every weight has standard deviation m^(−c), c > 0; c = 2 is the paper's typical case."""
     c = check_real("c", c, exclusive=True)
-    return Initialization(f"m^-{c:g}", f"$m^{{-{c:g}}}$", partial(_power, c))
+    return Initialization(f"m^-{np.format_float_positional(c, trim='-')}", f"$m^{{-{c:g}}}$", partial(_power, c))
 
 
 def get_initialization(init: str | Initialization) -> Initialization:

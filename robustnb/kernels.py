@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 
 from ._checks import MOST_LAYERS, Array, check_count, check_real, check_reals, shown
 from .initialization import Initialization, get_initialization
-from .theory import mean_absolute_projection, mean_ball_radius
+from .theory import mean_absolute_projection, mean_ball_radius, mean_root
 
 # Two directions at a smaller angle count as one: in float64 the way from one to the other is lost.
-SAME = 1e-7
+ONE_ANGLE = 1e-7
 
 
 class Kernel(NamedTuple):
@@ -70,12 +70,13 @@ def gradient_response(
     Lee et al., 2019; the gradient derived here). Exact for infinite width, where T η m stays fixed. x: (p, d); x_train: X, (n, d).
     Raises ValueError for a rate at which these steps are not stable, η ≥ 2n/λ_max(Θ).
     """
+    check_real("lr", lr)
+    count = steps if isinstance(steps, float) and steps == math.inf else check_count("steps", steps, least=0)
     on_data = tangent_kernel(x_train, x_train, init, width=width, depth=depth).value
     eigenvalues, vectors = np.linalg.eigh(on_data)
     limit = 2 * len(on_data) / eigenvalues[-1]
-    if not check_real("lr", lr) < limit:
+    if not lr < limit:
         raise ValueError(f"lr must be below {limit:.3g}, two over the largest eigenvalue of the tangent kernel over n, not {shown(lr)}.")
-    count = steps if isinstance(steps, float) and steps == math.inf else check_count("steps", steps, least=0)
     seen = eigenvalues > 1e-12 * eigenvalues[-1]  # the rest is rounding: training does not move it
     learned = 1 - (1 - lr * eigenvalues[seen] / len(on_data)) ** count
     inverse = vectors[:, seen] * (learned / eigenvalues[seen]) @ vectors[:, seen].T
@@ -114,25 +115,16 @@ def stability_after_training(
 
 
 def mean_gaussian_length(mean: ArrayLike, covariance: ArrayLike) -> Array:
-    """E‖g‖ for g ~ N(μ, C), by E √Q = (1/√π) ∫_0^∞ (1 − E e^{−s² Q}) s^{−2} ds with Q = ‖g‖² (as `theory.mean_image_length`).
+    """E‖g‖ for g ~ N(μ, C): `theory.mean_root` in C's eigenbasis. Exact, up to a quadrature of 64 points.
 
-    In C's eigenbasis E e^{−s² Q} = Π_k (1 + 2 λ_k s²)^{−1/2} exp(−μ_k² s²/(1 + 2 λ_k s²)). Exact, up to a quadrature of 64 points.
     mean: (…, d); covariance: (…, d, d), symmetric; negative eigenvalues are taken as 0. Returns (…).
     """
     mu, c = check_reals("mean", mean, ndim=1), check_reals("covariance", covariance, ndim=2)
     if c.shape != (*mu.shape, mu.shape[-1]) or not mu.shape[-1]:
         raise ValueError(f"covariance must have shape (…, d, d) where mean has (…, d), not {c.shape} and {mu.shape}.")
     eigenvalues, vectors = np.linalg.eigh(c)
-    variance = np.maximum(eigenvalues, 0)
     squares = np.square(np.swapaxes(vectors, -1, -2) @ mu[..., None])[..., 0]
-    scale = np.sqrt((2 * variance + 2 * squares).sum(-1))[..., None]
-    variance, squares = (np.divide(part, scale**2, out=np.zeros_like(part), where=scale > 0)[..., None] for part in (variance, squares))
-    # s · scale = u/(1 − u) maps the half line to (0, 1), where the integrand is smooth.
-    u, weight = (half / 2 for half in np.polynomial.legendre.leggauss(64))
-    s = (u + 0.5) / (0.5 - u)
-    spread = 1 + 2 * variance * s**2
-    decay = np.exp(-(0.5 * np.log(spread) + squares * s**2 / spread).sum(axis=-2))
-    return np.asarray(scale[..., 0] / np.sqrt(np.pi) * ((1 - decay) / (u + 0.5) ** 2 @ weight))
+    return mean_root(np.maximum(eigenvalues, 0), squares)
 
 
 class _Angles:
@@ -163,7 +155,7 @@ class _Angles:
 
 def _over(numerator: Array, sine: Array, otherwise: float) -> Array:
     """The quotient, or its limit (or mean over sides) where the sine says that two directions are one."""
-    clear = sine > SAME
+    clear = sine > ONE_ANGLE
     return np.where(clear, numerator / np.where(clear, sine, 1), otherwise)
 
 

@@ -126,7 +126,7 @@ def fully_connected(
     """Fully connected networks at initialization (eq. (2), Table 1), one member for each seed.
 
     Weights are drawn on the CPU, in double precision, from one generator a seed: a seed gives the same
-    member in any company, on any device. `device` is "auto" (CUDA, else MPS, else CPU) or a torch device.
+    member in any company, on any device. `device` is "auto" (CUDA, else CPU) or a torch device.
 
     Raises ValueError for an unknown init or device, or a size out of range (inputs, width, outputs ≥ 1, depth ≥ 2), MemoryError if
     the weights would not fit into the memory that is free.
@@ -156,7 +156,12 @@ def empty(shapes: Sequence[tuple[int, ...]], members: int, dtype: torch.dtype) -
 
 
 def draw(weights: Sequence[Tensor], betas: Sequence[float], seeds: Sequence[int]) -> None:
-    """Fill weights, (members, …) each, with Gaussians of standard deviations β: in double precision, from one generator a seed."""
+    """Fill weights, (members, …) each, with Gaussians of standard deviations β: in double precision, from one generator a seed.
+
+    `uniform_in_ball` draws a perturbation for each input from the same stream: were a neuron's weights to lie beside each other here, as
+    a perturbation's entries do there, those of one seed would be parallel. They do not, but in layers of
+    one neuron: W_1 fills up along the neurons.
+    """
     for member, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(seed)
         for weight, beta in zip(weights, betas, strict=True):
@@ -164,11 +169,10 @@ def draw(weights: Sequence[Tensor], betas: Sequence[float], seeds: Sequence[int]
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The torch device: "auto" is CUDA if there is one, else MPS, else CPU. Raises ValueError if it cannot be used here."""
+    """The torch device: "auto" is CUDA if there is one, else CPU. Raises ValueError if it cannot be used here."""
     if isinstance(device, str) and device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        # Not MPS, on which nothing here was ever run: who wants it gives its name.
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         place = torch.device(device)
         torch.empty(1, device=place)

@@ -88,7 +88,7 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | 
         if name in _SHARED:
             _SHARED[name](value)
     target.parent.mkdir(parents=True, exist_ok=True)
-    failed = target.with_suffix(".failed.ipynb")
+    failed = failed_run(target)
     started = time.perf_counter()
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _environment(_homes(folder)):
@@ -112,6 +112,11 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | 
         raise NotebookError(f"{source}, {where}:\n{trace}")
     os.replace(failed, target)
     return time.perf_counter() - started
+
+
+def failed_run(target: Path) -> Path:
+    """Where a run that failed leaves what it had."""
+    return target.with_suffix(".failed.ipynb")
 
 
 def _transport(folder: str) -> dict[str, str]:
@@ -209,6 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds = run_notebook(chosen.source, chosen.target, parameters)
     except (NotebookError, ValueError, TypeError, OSError) as error:
         print(f"FAILED: {error}", file=sys.stderr)
+        if isinstance(error, NotebookError):
+            print(f"What the run had written is in {failed_run(chosen.target)}", file=sys.stderr)
         return 1
     print(f"{chosen.source}: {seconds:.1f} s")
     return 0

@@ -47,7 +47,9 @@ class Setting:
     init_seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        get_initialization(self.init)
+        if not isinstance(self.init, str):
+            raise TypeError(f"init must be the name of an initialization, not {shown(self.init)}.")
+        init = get_initialization(self.init).name
         for name, least in (("width", 1), ("epochs", 0), ("batch_size", 1), ("batch_seed", 0)):
             check_count(name, getattr(self, name), least=least)
         check_count("depth", self.depth, least=2, most=MOST_LAYERS)
@@ -63,14 +65,20 @@ class Setting:
         seeds = check_seeds("init_seeds", self.init_seeds)
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"init_seeds must hold each seed once, not {shown(self.init_seeds)}.")
-        # The rates to six digits, as a file holds them.
-        for name, value in (("init_seeds", seeds), *((name, float(f"{getattr(self, name):.6g}")) for name in ("lr", "decay"))):
+        # The name as tables write it, the rates to six digits, as a file holds them.
+        rates = {name: float(f"{getattr(self, name):.6g}") for name in ("lr", "decay")}
+        for name, value in {"init": init, "init_seeds": seeds, **rates}.items():
             object.__setattr__(self, name, value)
 
-    def key(self, seed: int) -> tuple[object, ...]:
-        """What names this seed's last row: its values of KEY."""
-        values = vars(self) | {"init_seed": seed, "epoch": self.epochs}
-        return tuple(values[column] for column in KEY)
+    @property
+    def measured(self) -> tuple[int, ...]:
+        """The epochs that are measured."""
+        return (*(() if self.every is None else range(0, self.epochs, self.every)), self.epochs)
+
+    def keys(self, seed: int) -> list[tuple[object, ...]]:
+        """What names each row of this seed, the last one last: its values of KEY."""
+        values = vars(self) | {"init_seed": seed}
+        return [tuple((values | {"epoch": epoch})[column] for column in KEY) for epoch in self.measured]
 
     @property
     def seconds(self) -> float:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -93,8 +95,8 @@ def stability_by_gram(network: Network, x: Tensor) -> Stability:
     check_inputs(network, x)
     lengths = []
     for inputs in x.split(network.block):
-        rows = jacobian(network, inputs).double()
-        spectrum = torch.linalg.eigvalsh(rows @ rows.mT).cpu().numpy()
+        rows = jacobian(network, inputs).cpu().double()  # there is no float64 on MPS
+        spectrum = torch.linalg.eigvalsh(rows @ rows.mT).numpy()
         lengths.append(torch.from_numpy(theory.mean_image_length(spectrum, network.inputs)))
     return _average(torch.cat(lengths, dim=1).to(x))
 
@@ -119,18 +121,21 @@ def _lengths_of_module(module: nn.Module, x: Tensor, seed: int) -> Tensor:
         with _differentiable_kernels():
             try:
                 with torch.no_grad():
-                    f = module(x[:1])
+                    f = module(x[:1].clone())  # a copy each time: the module may work in place
             except (RuntimeError, TypeError, IndexError) as error:
                 raise ValueError(f"x must be a batch that the module takes, not {shown(x)} (torch says: {_first_line(error)}).") from error
             if not isinstance(f, Tensor) or f.ndim == 0:
                 raise TypeError(f"network must return one tensor, a row for each input, not {shown(f)}: wrap it in a module that does.")
-            if f.flatten(1).shape[1] == 1:
-                variable = x.detach().clone().requires_grad_()
+            if f[0].numel() == 1:
+                variable = x.detach().requires_grad_()
                 with torch.enable_grad():
-                    (gradient,) = torch.autograd.grad(module(variable).sum(), variable)
+                    total = module(variable.clone()).sum()
+                    if not total.requires_grad:
+                        raise ValueError("network must have an output that depends on x by parts of torch that have a derivative.")
+                    (gradient,) = torch.autograd.grad(total, variable, materialize_grads=True)
                 return gradient.flatten(1).norm(dim=1) * _mean_projection(x[0].numel())
             with torch.no_grad():
-                moved: Tensor = torch.func.jvp(module, (x,), (_perturbations_like(x, seed),))[1]
+                moved: Tensor = torch.func.jvp(module, (x.clone(),), (_perturbations_like(x, seed),))[1]
             return moved.flatten(1).norm(dim=1)
     except NotImplementedError as error:
         raise ValueError(f"network must have derivatives in forward mode throughout (torch says: {_first_line(error)}).") from error
@@ -143,22 +148,29 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
+# What it changes belongs to the process: in two threads at once, the second would take the first one's for what was there.
+_ALONE = threading.Lock()
+
+
 @contextmanager
 def _differentiable_kernels() -> Iterator[None]:
     """Attention and recurrent layers by torch's plain kernels: the fused ones have no derivative in forward mode."""
-    fused, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        torch.backends.mkldnn.enabled = mkldnn
+    with _ALONE, warnings.catch_warnings():
+        # Forward mode still is made of what torch itself has deprecated.
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        fused, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+        torch.backends.mha.set_fastpath_enabled(False)
+        torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
+            torch.backends.mkldnn.enabled = mkldnn
 
 
 def _perturbations_like(x: Tensor, seed: int) -> Tensor:
-    return _perturbations(len(x), x[0].numel(), seed).to(x).reshape(x.shape)
+    return _perturbations(len(x), x[0].numel(), seed).to(x, copy=True).reshape(x.shape)
 
 
 @functools.lru_cache(maxsize=2)
@@ -259,7 +271,8 @@ def probabilistic_robustness(network: Network, x: Tensor, *, radius: float, samp
         label = network(x).argmax(dim=-1)
         kept = torch.zeros_like(label)
         for sample in range(samples):
-            delta = uniform_in_ball(tuple(x.shape), radius=radius, seed=seed + sample).to(x)
+            # Neighbouring seeds share none.
+            delta = uniform_in_ball(tuple(x.shape), radius=radius, seed=seed * samples + sample).to(x)
             kept = kept + (network(x + delta).argmax(dim=-1) == label)
     return kept.to(x.dtype).mean(dim=-1) / samples
 

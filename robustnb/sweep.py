@@ -9,47 +9,35 @@ The named sweeps behind the book's figures are in `robustnb.atlas`; `python -m r
 from __future__ import annotations
 
 import argparse
-import errno
-import functools
 import json
 import multiprocessing
 import os
-import platform
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from ._checks import check_choice, check_count, check_flag, check_real, shown
 from .atlas import SCALES, SWEEPS, Sweep, get_sweep
 from .convnets import convolutional, plan_of
-from .data import DATASETS, Dataset, load_data
+from .data import DATASETS, NORMALIZATIONS, Dataset, cached_data
 from .engine import convolutional_member_bytes, free_bytes, member_bytes
 from .networks import fully_connected, resolve_device
+from .results import COLUMNS, add, code_version, device_name, joined, keys, locked, make_card, read, write_aside
 from .settings import KEY, Setting
 from .stability import Network
 from .training import stepped_lr, train
-
-# A table's columns: settings.KEY names a network and how long it was trained; …
-# … these were measured then (see `training.Run`); …
-MEASURED = ("stability", "stability_error", "lazy_ratio", "train_loss", "train_accuracy", "test_accuracy", "untrained", "diverged")
-# … and these say by what: seconds are those of one network's training, when `members` trained side by side.
-HOW = ("seconds", "device", "code_version", "date")
 
 # Of the memory that is free, what members in training may take.
 SHARE = 0.8
@@ -67,7 +55,7 @@ def sweep(
 ) -> pd.DataFrame:
     """Train and measure every setting; a row for each network and each epoch asked for (columns: KEY, MEASURED and HOW).
 
-    data: what to train on, if it is not a data set of the book; then each setting's `dataset` must be its name.
+    data: what to train on, if it is not a data set of the book; then each setting's `dataset` must be its name, and `normalize` its own.
     out: a CSV to which each setting's rows are added as they come (written aside, then renamed), and whose rows are not measured
     again; two processes may share it. Returned is then all that it holds.
     executor: trains the settings, in any order, on whatever it has: a process pool, a cluster's. Default: here, one after the other.
@@ -100,45 +88,50 @@ def _sweep(
     check_flag("progress", progress)
     if minutes is not None:
         check_real("minutes", minutes)
+    for name, value, kind in (("data", data, Dataset), ("out", out, Path), ("executor", executor, Executor)):
+        if not isinstance(value, kind | None):
+            raise TypeError(f"{name} must be of type {kind.__name__}, or None, not {shown(value)}.")
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"out must lie in a folder that is there, not {str(out)!r}.")
     for setting in settings:
         if not isinstance(setting, Setting):
             raise TypeError(f"settings must hold values of Setting, not {shown(setting)}.")
         check_choice("dataset", setting.dataset, DATASETS if data is None else (data.name,))
+        check_choice("normalize", setting.normalize, NORMALIZATIONS if data is None else (data.normalize,))
         if executor is None or workers:
-            members_that_fit(setting, data or _data(setting.dataset, setting.normalize), place, max(1, workers))
-    table = _read(out) if out is not None else pd.DataFrame(columns=COLUMNS)
+            members_that_fit(setting, data or cached_data(setting.dataset, setting.normalize), place, max(1, workers))
+    table = read(out) if out is not None else pd.DataFrame(columns=COLUMNS)
     jobs = _missing(settings, table)
     if jobs and out is not None:
-        with _locked(out):
+        with locked(out):
             pass  # Hours of training, to find then that the folder cannot be written?
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     # In whole milliseconds, which add up to the end of the bar.
     costs = {job: max(1, round(1000 * job.seconds)) for job in jobs}
     with tqdm(total=sum(costs.values()), disable=not (progress and jobs), bar_format=_BAR) as bar:
         for job, rows in _results(jobs, data, str(place), executor, deadline, workers):
-            table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
             if out is not None:
-                table = _add(out, rows)
+                table = add(out, rows)
                 added()
+            else:
+                table = joined(table, rows)
             bar.set_postfix_str(f"{len(table)} rows; last: {job.init}, m = {job.width}, L = {job.depth}", refresh=False)
             bar.update(costs[job])
     return table
 
 
-COLUMNS = [*KEY, *MEASURED, *HOW]
 # By the work that is done, of which wide networks take the most.
 _BAR = "{percentage:3.0f}% |{bar}| {elapsed}, about {remaining} left; {postfix}"
 
 
 def _missing(settings: Sequence[Setting], table: pd.DataFrame) -> list[Setting]:
     """What is still to be trained, each network once."""
-    done = {tuple(row) for row in table[[*KEY]].itertuples(index=False)}
+    done = set(keys(table))
     jobs = []
     for setting in settings:
-        seeds = tuple(seed for seed in setting.init_seeds if setting.key(seed) not in done)
-        done |= {setting.key(seed) for seed in seeds}
+        seeds = tuple(seed for seed in setting.init_seeds if not done.issuperset(setting.keys(seed)))
+        for seed in seeds:
+            done.update(setting.keys(seed))
         if seeds:
             jobs.append(Setting(**(asdict(setting) | {"init_seeds": seeds})))
     return jobs
@@ -201,13 +194,9 @@ def members_that_fit(setting: Setting, data: Dataset, device: torch.device, proc
     return int(SHARE * free) // each
 
 
-# A process measures many settings on the same data.
-_data = functools.lru_cache(maxsize=2)(lambda name, normalize: load_data(name, normalize=normalize))
-
-
 def _measure(setting: Setting, data: Dataset | None, device: str, processes: int = 1) -> pd.DataFrame:
     """Train all networks of a setting: the rows of a table. It may run in another process, on another machine."""
-    data = data or _data(setting.dataset, setting.normalize)
+    data = data or cached_data(setting.dataset, setting.normalize)
     place = resolve_device(device)
     many = members_that_fit(setting, data, place, processes)
     tables = [_train(setting, setting.init_seeds[k : k + many], data, place) for k in range(0, len(setting.init_seeds), many)]
@@ -225,10 +214,10 @@ def _train(setting: Setting, seeds: Sequence[int], data: Dataset, device: torch.
         batch_seed=setting.batch_seed,
         every=setting.every or max(1, setting.epochs),
     )
-    rows = run.final if setting.every is None else run.history
-    # Training ends early if all have diverged: so they stay until the last epoch.
-    last = rows.epoch == rows.epoch.max()
-    rows = rows.assign(epoch=rows.epoch.mask(last, setting.epochs), seconds=(rows.seconds / len(seeds)).round(4))
+    # Training ends early if all have diverged: so they stay.
+    along = dict(iter(run.history.groupby("epoch")))
+    rows = pd.concat([along.get(epoch, run.final).assign(epoch=epoch) for epoch in setting.measured])
+    rows = rows.assign(seconds=(rows.seconds / len(seeds)).round(4))
     same = {name: value for name, value in asdict(setting).items() if name in KEY}
     how = {"device": device_name(device), "code_version": code_version(), "date": datetime.now(UTC).date().isoformat()}
     return rows.assign(**same, **how)[COLUMNS].reset_index(drop=True)
@@ -239,122 +228,6 @@ def _network(setting: Setting, seeds: Sequence[int], data: Dataset, device: torc
     if setting.model == "fcn":
         return fully_connected(setting.init, inputs=data.inputs, **shape)
     return convolutional(setting.init, model=setting.model, channels=data.channels, side=data.side, **shape)
-
-
-def _read(path: Path) -> pd.DataFrame:
-    """The rows that a results file holds, if it is there."""
-    try:
-        if not path.exists():
-            return pd.DataFrame(columns=COLUMNS)
-        table = pd.read_csv(path)
-    except OSError as error:
-        raise OSError(error.errno, f"{path} could not be read: {error.strerror}.") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"out must be a results file, but {path} cannot be read as one ({error}).") from error
-    if list(table.columns) != COLUMNS:
-        odd = sorted(set(table.columns) ^ set(COLUMNS)) or ["another order"]
-        raise ValueError(f"out must be a results file of this version, but {path} differs in its columns ({', '.join(odd)}).")
-    return table
-
-
-def _add(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """Add rows to a results file, unless another process has added them before; returns all that it holds then."""
-    with _locked(path):
-        table = _read(path)
-        table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
-        table = table.drop_duplicates([*KEY], ignore_index=True)
-        write_aside(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    return table
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Meanwhile no other process writes a results file, or its card; OSError if its folder cannot be written."""
-    lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise OSError(error.errno, f"{path} could not be written: {_why(error)}. What it held before is still there.") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _why(error: OSError) -> str | None:
-    return "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else error.strerror
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write a text file so that it is whole at any moment: aside, to the disk, then renamed. OSError if that cannot be done."""
-    aside = path.with_name(path.name + ".part")
-    try:
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError as error:
-        raise OSError(error.errno, f"{path} could not be written: {_why(error)}. What it held before is still there.") from error
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def device_name(device: torch.device) -> str:
-    """What a table says of the device: the GPU's name, or the processor and how many threads torch uses."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
-
-
-@functools.cache
-def code_version() -> str:
-    """The package's version, with the commit when it runs from a checkout ("0.1.0+g1a2b3c4", "-dirty" if edited)."""
-    root = Path(__file__).parents[1]
-    released = version("robustnb")
-    if not (root / ".git").exists():
-        return released
-    command = ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        described = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    except FileNotFoundError:
-        return released
-    return f"{released}+g{described.stdout.strip()}" if described.returncode == 0 else released
-
-
-# Of the trainings side by side in one process each has its share: so with one thread these are core seconds.
-SECONDS_ARE = "the wall time of each process’s trainings, added up; of as many threads as `device` says"
-
-
-def make_card(command: str, named: Sweep, table: pd.DataFrame) -> dict[str, object]:
-    """What is said beside a table of a named sweep about how it was made: by which command last, if several added to it."""
-    asked = {setting.key(seed) for setting in named.settings for seed in setting.init_seeds}
-    return {
-        "item": named.item,
-        "about": named.about,
-        "cut": named.cut,
-        "command": command,
-        "rows": len(table),
-        "networks_missing": len(asked - _keys(table)),
-        "code_version": ", ".join(sorted(set(table.code_version))),
-        "torch": torch.__version__,
-        "device": ", ".join(sorted(set(table.device))),
-        "date": " to ".join(sorted({table.date.min(), table.date.max()})),
-        "training_seconds": round(_training_seconds(table), 1),
-        "seconds_are": SECONDS_ARE,
-        "data_checksum": {name: _data(name, "pixels").checksum for name in sorted(set(table.dataset))},
-        "init_seeds": sorted(set(table.init_seed.tolist())),
-        "batch_seeds": sorted(set(table.batch_seed.tolist())),
-    }
-
-
-def _keys(table: pd.DataFrame) -> set[tuple[object, ...]]:
-    return {tuple(row) for row in table[[*KEY]].itertuples(index=False)}
-
-
-def _training_seconds(table: pd.DataFrame) -> float:
-    network = [column for column in KEY if column != "epoch"]
-    return float(table.groupby(network).seconds.max().sum())
 
 
 def _alone_on_a_core() -> None:
@@ -399,6 +272,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if chosen.name is None or chosen.out is None:
             raise ValueError("NAME and --out must be given, or --list.")
+        if chosen.out.suffix != ".csv":
+            raise ValueError(f"--out must name a .csv file, beside which its card can lie, not {chosen.out}.")
         named = get_sweep(chosen.name, chosen.scale)
         check_count("workers", chosen.workers, least=0)
         _measure_named(chosen, named)
@@ -421,9 +296,9 @@ def _measure_named(chosen: argparse.Namespace, named: Sweep) -> None:
 
     def write_card() -> dict[str, object]:
         """Beside the rows that are there, so that a card says of what it lies beside whenever the sweep is killed."""
-        with _locked(chosen.out):
+        with locked(chosen.out):
             # Another process may have added rows.
-            card = make_card(command, named, _read(chosen.out))
+            card = make_card(command, named, read(chosen.out))
             write_aside(chosen.out.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
         return card
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import digamma, gammaln, lambertw, loggamma, logsumexp, polygamma
+from scipy.special import digamma, gammaln, lambertw, loggamma, logsumexp, poch, polygamma
 
 from ._checks import MOST_LAYERS, Array, check_broadcast, check_count, check_counts, check_real, check_reals, check_shape, shown
 from .initialization import Initialization, Scales, get_initialization
@@ -25,7 +25,7 @@ Init = str | Initialization | Scales
 def log_mean_chi(k: ArrayLike) -> Array:
     """log E‖g‖ for g ~ N(0, I_k): E χ_k = √2 Γ((k+1)/2) / Γ(k/2). Exact. k ≥ 1, any shape."""
     k = check_counts("k", k)
-    return np.asarray(0.5 * np.log(2) + gammaln((k + 1) / 2) - gammaln(k / 2))
+    return np.asarray(0.5 * np.log(2) + np.log(poch(k / 2, 0.5)))
 
 
 def mean_ball_radius(dimension: ArrayLike) -> Array:
@@ -41,27 +41,38 @@ def mean_absolute_projection(dimension: ArrayLike) -> Array:
     E‖J δ‖/ε = ‖J‖ · d/(d+1) · E|u_1|.
     """
     d = check_counts("dimension", dimension)
-    return np.asarray(np.exp(gammaln(d / 2) - gammaln((d + 1) / 2)) / np.sqrt(np.pi))
+    return np.asarray(1 / (poch(d / 2, 0.5) * np.sqrt(np.pi)))
 
 
 def mean_image_length(eigenvalues: ArrayLike, dimension: ArrayLike) -> Array:
     """E‖J δ‖ for δ uniform in the unit ball of R^d, from the eigenvalues λ of the o×o Gram matrix J Jᵀ.
 
-    A direction is a Gaussian divided by its length, which does not depend on it, so
-    E‖J δ‖ = d/(d+1) · E √Q / E χ_d, with Q = Σ λ_k g_k² and E √Q = (1/√π) ∫_0^∞ (1 − Π (1 + 2 λ_k s²)^{−1/2}) s^{−2} ds
-    (derived here). Exact, up to a quadrature of 64 points (relative error below 1e-7).
+    A direction is a Gaussian divided by its length, which does not depend on it, so E‖J δ‖ = d/(d+1) · E √Q / E χ_d with
+    Q = Σ λ_k g_k² (derived here; `mean_root`). Exact, up to a quadrature of 64 points (relative error below 1e-7).
     eigenvalues ≥ 0: (…, o), dimension d ≥ 1: any shape that broadcasts with the rest.
     """
     spectrum, d = np.maximum(check_reals("eigenvalues", eigenvalues, ndim=1), 0), check_counts("dimension", dimension)
     check_broadcast(eigenvalues=spectrum.sum(axis=-1), dimension=d)
-    scale = np.sqrt(2 * spectrum.sum(axis=-1))[..., None]
-    shares = np.divide(2 * spectrum, scale**2, out=np.zeros_like(spectrum), where=scale > 0)
+    return np.asarray(mean_ball_radius(d) * mean_root(spectrum, np.zeros_like(spectrum)) / np.exp(log_mean_chi(d)))
+
+
+def mean_root(variances: ArrayLike, squares: ArrayLike) -> Array:
+    """E √Q for Q = Σ_k (μ_k + √λ_k g_k)², g standard normal: (1/√π) ∫_0^∞ (1 − E e^{−s² Q}) s^{−2} ds, where
+    E e^{−s² Q} = Π_k (1 + 2 λ_k s²)^{−1/2} exp(−μ_k² s²/(1 + 2 λ_k s²)). Exact, up to a quadrature of 64 points.
+
+    variances λ_k ≥ 0 and squares μ_k²: (…, k) each. Returns (…).
+    """
+    parts = check_broadcast(
+        variances=check_reals("variances", variances, least=0, ndim=1), squares=check_reals("squares", squares, least=0, ndim=1)
+    )
+    scale = np.sqrt(2 * (parts[0] + parts[1]).sum(axis=-1))[..., None]
+    variance, square = (np.divide(part, scale**2, out=np.zeros_like(part), where=scale > 0)[..., None] for part in parts)
     # s · scale = u/(1 − u) maps the half line to (0, 1), where the integrand is smooth.
-    u, weight = (np.polynomial.legendre.leggauss(64)[k] / 2 for k in range(2))
+    u, weight = (half / 2 for half in np.polynomial.legendre.leggauss(64))
     s = (u + 0.5) / (0.5 - u)
-    decay = np.exp(-0.5 * np.log1p(shares[..., None] * s**2).sum(axis=-2))
-    mean_root = scale[..., 0] / np.sqrt(np.pi) * ((1 - decay) / (u + 0.5) ** 2 @ weight)
-    return np.asarray(mean_ball_radius(d) * mean_root / np.exp(log_mean_chi(d)))
+    spread = 2 * variance * s**2
+    decay = np.exp(-(0.5 * np.log1p(spread) + square * s**2 / (1 + spread)).sum(axis=-2))
+    return np.asarray(scale[..., 0] / np.sqrt(np.pi) * ((1 - decay) / (u + 0.5) ** 2 @ weight))
 
 
 def convolution_second_moment(q: ArrayLike, *, beta: float, channels: int, stride: int = 1) -> Array:
@@ -115,7 +126,7 @@ def _positive(name: str, value: ArrayLike) -> Array:
 
 def _scales(init: Init, inputs: ArrayLike, width: ArrayLike, depth: ArrayLike, outputs: ArrayLike) -> Scales:
     if isinstance(init, Scales):
-        return Scales(*(check_reals("init", scale) for scale in init))
+        return Scales(*(_positive("init", scale) for scale in init))
     return get_initialization(init).scales(inputs=inputs, width=width, depth=depth, outputs=outputs)
 
 
@@ -204,7 +215,7 @@ def _sizes(inputs: int, width: int, depth: int, outputs: int) -> tuple[int, int,
 
 def _log_scale(init: Init, sizes: tuple[int, int, int, int]) -> Array:
     """log of β_1 β^{L−2} β_L/α, a single number."""
-    first, hidden, last, alpha = (_positive("init", scale) for scale in _scales(init, *sizes))
+    first, hidden, last, alpha = _scales(init, *sizes)
     log_scale = np.log(first) + (sizes[2] - 2) * np.log(hidden) + np.log(last) - np.log(alpha)
     if log_scale.ndim:
         raise ValueError(f"init must hold a single number for each scale, not {shown(init)}.")

@@ -137,13 +137,11 @@ def train(
                 continue
         # Only who can stop within an epoch needs a copy of the weights at the end of the last.
         finished = engine.network if stop is None else engine.network.clone()
-        rows = _measure(finished, network, data, loss, diverged, limit)
-        seconds = time.perf_counter() - started
-        rows = [{"epoch": epoch, "batch_seed": batch_seed, "lr": step_size, "seconds": seconds} | row for row in rows]
-        diverged = torch.tensor([row["diverged"] for row in rows], device=network.device)
+        rows, losses, diverged = _measure(finished, network, data, loss, diverged, limit)
         if epoch == 0:
-            before = torch.tensor([row["train_loss"] for row in rows], dtype=network.dtype, device=network.device)
-            limit = EXPLODED * before.clamp_min(1)
+            limit = EXPLODED * losses.clamp_min(1)
+        how = {"epoch": epoch, "batch_seed": batch_seed, "lr": step_size, "seconds": time.perf_counter() - started}
+        rows = [how | row for row in rows]
         history += rows
         if on_epoch:
             on_epoch(rows)
@@ -182,10 +180,12 @@ def gradient_descent(
 
     Raises ValueError for data that do not fit, FloatingPointError as soon as a member diverges (as `train` defines it).
     """
-    lr, steps = check_real("lr", lr), check_count("steps", steps, least=0)
     check_inputs(network, x)
+    lr, steps = check_real("lr", lr, most=torch.finfo(network.dtype).max), check_count("steps", steps, least=0)
     if not isinstance(y, Tensor) or y.shape != (len(x), network.outputs) or y.dtype != network.dtype:
         raise ValueError(f"y must hold real targets of shape {(len(x), network.outputs)} and type {network.dtype}, not {shown(y)}.")
+    if not is_finite(y):
+        raise ValueError("y must hold finite numbers only, but it has NaN or infinite entries.")
     batch_seed = check_count("batch_seed", batch_seed, least=0)
     size = len(x) if batch_size is None else check_count("batch_size", batch_size)
     return _descend(network, x, y, lr, steps, size, torch.Generator().manual_seed(batch_seed))
@@ -228,8 +228,9 @@ def _zero_loss(outputs: int, loss: str) -> float:
 
 
 @torch.no_grad()
-def _measure(network: Network, initial: Network, data: Dataset, loss: str, diverged: Tensor, limit: Tensor) -> Rows:
-    """A history row for each member; one that diverged, or whose loss is above its limit, gets NaN measurements."""
+def _measure(network: Network, initial: Network, data: Dataset, loss: str, diverged: Tensor, limit: Tensor) -> tuple[Rows, Tensor, Tensor]:
+    """A history row for each member, its training loss, and whether it has diverged: then, or with a loss above its limit, it gets
+    NaN measurements."""
     losses, train_hits = _evaluate(network, data.x_train, data.y_train, loss)
     _, test_hits = _evaluate(network, data.x_test, data.y_test, loss)
     stability = perturbation_stability(network, data.probe)
@@ -242,14 +243,15 @@ def _measure(network: Network, initial: Network, data: Dataset, loss: str, diver
         "stability_error": stability.standard_error,
         "lazy_ratio": lazy_ratio(network, initial),
     }
-    table = torch.stack(list(columns.values())).masked_fill(diverged, torch.nan).double().cpu()
+    table = torch.stack(list(columns.values())).masked_fill(diverged, torch.nan).cpu().double()
     untrained = is_untrained(table[0], _zero_loss(network.outputs, loss))
-    return [
+    rows = [
         {"init_seed": seed}
         | dict(zip(columns, table[:, member].tolist(), strict=True))
         | {"untrained": bool(untrained[member]), "diverged": bool(diverged[member])}
         for member, seed in enumerate(network.seeds)
     ]
+    return rows, losses, diverged
 
 
 def _evaluate(network: Network, x: Tensor, y: Tensor, loss: str) -> tuple[Tensor, Tensor]:

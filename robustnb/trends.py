@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ._checks import check_count, check_flag, check_real, check_table, shown
+from ._checks import Array, check_count, check_flag, check_real, check_table, shown
 from .settings import KEY
-
-Array = NDArray[np.float64]
 
 # Fewer seeds have no interval worth the name.
 LEAST_SEEDS = 3
 # Where more are missing, the networks that are left are a selection.
-MOST = 7 / 8
+LEAST_SHARE = 7 / 8
 
 
 def curve(table: pd.DataFrame, x: str, value: str = "stability") -> pd.DataFrame:
@@ -31,7 +28,7 @@ def curve(table: pd.DataFrame, x: str, value: str = "stability") -> pd.DataFrame
     learned = ~table.diverged.astype(bool)
     if value != "lazy_ratio":
         learned &= ~table.untrained.astype(bool)
-    most = learned.groupby(table[x]).mean() >= MOST
+    most = learned.groupby(table[x]).mean() >= LEAST_SHARE
     means = table[learned & table[x].map(most)].groupby([x, "init_seed"])[value].mean().unstack()
     return means.dropna(thresh=LEAST_SEEDS).apply(np.log)
 
@@ -53,7 +50,7 @@ def at_loss(table: pd.DataFrame, loss: float) -> pd.DataFrame:
     # A loss that the first row has already says nothing of when it was reached.
     first = reached & (reached.groupby(network, sort=False).cumsum() == 1) & before.train_loss.notna()
     networks = rows.groupby(network, sort=False).ngroup().groupby(setting, sort=False).transform("nunique")
-    there = first & (first.groupby(setting, sort=False).transform("sum") >= MOST * networks)
+    there = first & (first.groupby(setting, sort=False).transform("sum") >= LEAST_SHARE * networks)
     before, after = before[there], rows[there]
     share = np.log(before.train_loss / loss) / np.log(before.train_loss / after.train_loss)
     found = after.assign(train_loss=loss)
@@ -162,7 +159,9 @@ def peak_exponent(curves: dict[int, pd.DataFrame]) -> tuple[list[int], Array]:
         _check_curve("curves", of)
     seeds = sorted(set.intersection(*(set(of.columns) for of in curves.values()))) if curves else []
     # With all seeds, and without each of them.
-    places = [{depth: peak_place(of.drop(columns=left_out)) for depth, of in curves.items()} for left_out in ([], *([s] for s in seeds))]
+    places = [
+        {depth: peak_place(of[seeds].drop(columns=left_out)) for depth, of in curves.items()} for left_out in ([], *([s] for s in seeds))
+    ]
     depths = [depth for depth in curves if all(np.isfinite(place[depth]) for place in places)]
     if len(depths) < 3 or len(seeds) < LEAST_SEEDS:
         return depths, np.array([])

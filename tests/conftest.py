@@ -32,7 +32,7 @@ def pytest_sessionfinish(session, exitstatus):
     # With xdist the workers report to the one process that was started: it alone writes.
     if not found or exitstatus not in (0, 1) or hasattr(session.config, "workerinput"):
         return
-    from robustnb.sweep import code_version, write_aside
+    from robustnb.results import code_version, write_aside
 
     path = Path(RESULTS)
     if path.exists():

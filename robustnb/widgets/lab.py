@@ -28,7 +28,7 @@ from .._checks import check_choice, check_count, check_flag, check_real, shown
 from ..atlas import SWEEPS, load_atlas
 from ..data import DATASETS, Dataset, load_data
 from ..figures import COLORS, over_seeds
-from ..initialization import NAMED, get_initialization
+from ..initialization import NAMED, Initialization, get_initialization
 from ..networks import fully_connected, resolve_device
 from ..stability import Network, uniform_in_ball
 from ..training import Rows, train
@@ -115,11 +115,11 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         question: what the reader should find out; shown above the controls.
         x: "width" or "depth", the axis to start with.
         y: "stability", "lazy_ratio" or "test_accuracy", the measure that starts in the large plot.
-        init: the initialization to start with, by name ("he", "m^-1.5").
+        init: the initialization to start with ("he", "m^-1.5").
         width, depth: a power of two from 4 to 1024; a whole number from 2 to 10.
         predict: hide what was measured until the reader has said what to expect.
         atlas: the measured table to draw.
-        device: where *Train* trains: "auto" (CUDA, else MPS, else CPU) or a torch device.
+        device: where *Train* trains: "auto" (CUDA, else CPU) or a torch device.
 
     Raises ValueError for a value out of range, or an unusable device.
     """
@@ -130,7 +130,7 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         *,
         x: str = "width",
         y: str = "stability",
-        init: str = "he",
+        init: str | Initialization = "he",
         width: int = 64,
         depth: int = 4,
         predict: bool = False,
@@ -149,12 +149,15 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         measured = measured[measured.width <= 256]
         check_choice("x", x, tuple(AXES))
         check_choice("y", y, tuple(MEASURES))
-        get_initialization(init)
+        init = get_initialization(init).name
         for name, value, held in (("width", width, WIDTHS), ("depth", depth, DEPTHS)):
             if not isinstance(value, int) or value not in held:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, held))}, not {shown(value)}.")
         resolve_device(device)
         kind, c = ("m^-c", float(init[3:])) if init.startswith("m^-") else (init, 1.5)
+        low, high, step = RANGES["c"]
+        if not low <= c <= high or c % step:
+            raise ValueError(f"init must have an exponent from {low:g} to {high:g} in steps of {step:g}, not {init!r}.")
         inits = sorted(set(measured.init), key=list(COLORS).index)
 
         self._data = load_data(atlas)
@@ -263,6 +266,8 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
                     if run.stop.is_set():
                         break
                     self._train(run, setting, {"run": k + 1, "of": len(settings)})
+                message = self.view.progress.get("message", "Stopped before the first epoch.")
+                self._show(run, progress=self.view.progress | {"running": False, "message": message})
             except Exception as error:
                 self._fail(run, error)
 

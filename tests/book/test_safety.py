@@ -1,5 +1,7 @@
 """What the rendered book may do in a reader's browser: ask no other host, keep nothing but the theme, run no stranger's script."""
 
+import base64
+import hashlib
 import re
 import subprocess
 import sys
@@ -118,6 +120,17 @@ def test_the_policy_in_the_book_is_that_of_its_pages():
     directives = dict(part.split(" ", 1) for part in POLICY.split("; "))
     assert directives["default-src"] == directives["connect-src"] == directives["base-uri"] == "'none'"
     assert not {"'unsafe-inline'", "'unsafe-eval'", "*", "https:", "data:"} & set(directives["script-src"].split())
+
+
+def test_every_script_that_browsers_execute_is_in_the_policy(tmp_path):
+    (tmp_path / "page.html").write_text(
+        """<script type="module">a()</script><script type="text/javascript" data-src="x">b()</script><script src="c.js"></script>
+        <script type="application/json">{"d": 1}</script><p onclick='e("&lt;")'>f</p>""",
+        encoding="utf-8",
+    )
+    said = subprocess.run([sys.executable, ROOT / "book" / "csp.py", tmp_path], capture_output=True, text=True, check=True).stdout
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in ("a()", "b()", 'e("<")'))
+    assert set(re.findall(r"'sha256-([^']+)'", said)) == set(digests)
 
 
 @pytest.mark.long

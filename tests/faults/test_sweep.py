@@ -19,8 +19,9 @@ import pytest
 
 import robustnb.sweep
 from robustnb.atlas import get_sweep
+from robustnb.results import COLUMNS, MEASURED
 from robustnb.settings import KEY, grid
-from robustnb.sweep import COLUMNS, MEASURED, main, sweep
+from robustnb.sweep import main, sweep
 
 from .children import LONG, outcome, start
 
@@ -173,9 +174,9 @@ def die_in_write(out, moment):
         os.kill(os.getpid(), signal.SIGKILL)
 
     if moment == "aside":
-        robustnb.sweep.os.fsync = die
+        robustnb.results.os.fsync = die
     else:
-        robustnb.sweep.os.replace = die
+        robustnb.results.os.replace = die
     run(out)
 
 

@@ -154,6 +154,8 @@ def test_the_command_exits_with_one_and_says_where(tmp_path):
     assert "bad.ipynb, cell 1" in done.stderr
     assert "FileNotFoundError" in done.stderr
     assert "\x1b[" not in done.stderr
+    assert done.stderr.rstrip().endswith(f"What the run had written is in {tmp_path / 'out.failed.ipynb'}")
+    assert (tmp_path / "out.failed.ipynb").exists()
 
 
 def plan(*what_if: str) -> list[str]:

@@ -16,7 +16,7 @@ lab = Laboratory(device="cpu")
 assert "rnb-lab" in lab.view._esm and "rnb-lab" in lab.view._css
 lab.train([dict(init=0, c=1, width=4, depth=2, lr=0.1, epochs=1, seed=0)]).join()
 assert lab.view.error == "" and len(lab.view.runs) == 1, lab.view.error
-from robustnb.sweep import code_version
+from robustnb.results import code_version
 print(code_version())
 """
 

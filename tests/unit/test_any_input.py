@@ -80,6 +80,7 @@ CALLS = {
     theory.mean_ball_radius: {"dimension": 3},
     theory.mean_absolute_projection: {"dimension": 3},
     theory.mean_image_length: {"eigenvalues": [1.0, 2.0], "dimension": 3},
+    theory.mean_root: {"variances": [1.0, 2.0], "squares": [0.0, 3.0]},
     theory.convolution_second_moment: {"q": np.ones((4, 4)), "beta": 0.5, "channels": 2, "stride": 2},
     theory.log_relu_gain: {"width": [4, 8]},
     theory.log_stability_at_initialization: FORMULA,

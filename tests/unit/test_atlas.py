@@ -26,8 +26,9 @@ from robustnb.atlas import (
     measured,
 )
 from robustnb.data import DATASETS
+from robustnb.results import COLUMNS, SECONDS_ARE
 from robustnb.settings import KEY
-from robustnb.sweep import COLUMNS, SECONDS_ARE, sweep
+from robustnb.sweep import sweep
 
 
 @pytest.mark.parametrize("name", measured())
@@ -35,7 +36,7 @@ def test_the_table_is_of_its_sweep_and_the_card_tells_how_it_was_made(name):
     table, card, named = load_atlas(name), load_card(name), get_sweep(name)
     assert list(table.columns) == COLUMNS
     assert not table.duplicated([*KEY]).any()
-    asked = {setting.key(seed) for setting in named.settings for seed in setting.init_seeds}
+    asked = {setting.keys(seed)[-1] for setting in named.settings for seed in setting.init_seeds}
     held = {tuple(row) for row in table[[*KEY]].itertuples(index=False)}
     # Rows along the way belong to networks of the sweep, too.
     assert {key[:-1] for key in held} <= {key[:-1] for key in asked}
@@ -77,7 +78,7 @@ def test_a_cheap_row_of_each_table_comes_out_again(name):
     table = load_atlas(name)
     he = table[(table.init == "he") & (table.init_seed == 0) & table.width.between(8, 64)]
     last = he[he.epoch == table.epoch.max()].sort_values(["depth", "width"]).iloc[0]
-    setting = next(s for s in get_sweep(name).settings if s.key(0) == tuple(last[[*KEY]]))
+    setting = next(s for s in get_sweep(name).settings if s.keys(0)[-1] == tuple(last[[*KEY]]))
     # Convolutions are summed up otherwise on every processor, so of their training only the first part comes out again.
     epoch = setting.epochs if setting.model == "fcn" else setting.every
     setting = replace(setting, init_seeds=(0,), epochs=epoch)
@@ -120,7 +121,7 @@ def test_an_unknown_table_is_refused_in_a_sentence():
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_sweep_is_a_set_of_settings_of_the_books_data(name, scale):
     named = get_sweep(name, scale)
-    networks = [setting.key(seed) for setting in named.settings for seed in setting.init_seeds]
+    networks = [setting.keys(seed)[-1] for setting in named.settings for seed in setting.init_seeds]
     assert len(set(networks)) == len(networks) > 0
     assert {setting.dataset for setting in named.settings} <= ({"digits"} if scale == "quick" else set(DATASETS))
     if scale == "quick":

@@ -18,6 +18,7 @@ from robustnb import (
     uniform_in_ball,
 )
 from robustnb.atlas import get_sweep
+from robustnb.initialization import HE, Scales
 from robustnb.settings import Setting, grid
 from robustnb.stability import attack, error_under_attack, local_lipschitz, probabilistic_robustness, worst_case_loss
 from robustnb.sweep import sweep
@@ -81,11 +82,14 @@ CASES = {
     # small studies
     "a class that is not there": (lambda: two_classes(DIGITS, 0, 10), "positive", "10"),
     "more images than there are": (lambda: two_classes(DIGITS, 0, 1, n=51), "n", "51"),
+    "one class twice": (lambda: two_classes(DIGITS, 3, 3), "positive", "3 too"),
     "no images": (lambda: two_classes(DIGITS, 0, 1, n=0), "n", "0"),
     "lr NaN, step by step": (lambda: descent(lr=NAN), "lr", "nan"),
     "steps -1": (lambda: descent(steps=-1), "steps", "-1"),
     "batch size 0, step by step": (lambda: descent(batch_size=0), "batch_size", "0"),
     "inputs of another length": (lambda: descent(x=X[:, :5]), "x", "(20, 5)"),
+    "lr beyond the precision, step by step": (lambda: descent(lr=1e300), "lr", "1e+300"),
+    "targets with NaN": (lambda: descent(y=spoiled(torch.zeros(len(X), 10), NAN)), "y", "NaN"),
     "classes as targets": (lambda: descent(y=Y), "y", "torch.int64"),
     # initializations
     "an unknown init": (lambda: network("xavier"), "init", "'xavier'"),
@@ -111,6 +115,8 @@ CASES = {
     "ball of dimension 0": (lambda: theory.mean_ball_radius(0), "dimension", "0"),
     "projection in dimension -1": (lambda: theory.mean_absolute_projection(-1), "dimension", "-1"),
     "gain of width 0": (lambda: theory.log_relu_gain(0), "width", "0"),
+    "a standard deviation below 0": (lambda: theory.stability_at_initialization(Scales(-1, 1, 1, 1), **SHAPE), "init", "-1"),
+    "alpha 0": (lambda: theory.theorem_1(Scales(1, 1, 1, 0), **SHAPE), "init", "0"),
     # measurements
     "radius -1": (lambda: uniform_in_ball((3, 2), radius=-1, seed=0), "radius", "-1"),
     "radius 0": (lambda: uniform_in_ball((3, 2), radius=0, seed=0), "radius", "0"),
@@ -164,8 +170,12 @@ CASES = {
     "sweep on an unknown device": (lambda: sweep([], device="warp"), "device", "'warp'"),
     "sweep of an unknown data set": (lambda: sweep([setting(dataset="cifar")]), "dataset", "'cifar'"),
     "sweep into a folder that is not there": (lambda: sweep([], out=Path("nowhere/x.csv")), "out", "'nowhere/x.csv'"),
+    "sweep into a text": (lambda: sweep([], out="x.csv"), "out", "'x.csv'"),
+    "sweep on a name": (lambda: sweep([], "digits"), "data", "'digits'"),
+    "sweep by a number": (lambda: sweep([], executor=3), "executor", "3"),
     "sweep for -1 minutes": (lambda: sweep([], minutes=-1), "minutes", "-1"),
     "setting of an unknown init": (lambda: setting(init="xavier"), "init", "'xavier'"),
+    "setting of an init by value": (lambda: setting(init=HE), "init", "Initialization("),
     "setting of width 0": (lambda: setting(width=0), "width", "0"),
     "setting of width -4": (lambda: setting(width=-4), "width", "-4"),
     "setting of depth 1": (lambda: setting(depth=1), "depth", "1"),

@@ -86,3 +86,11 @@ def test_values_survive_pickling(init):
     copy = pickle.loads(pickle.dumps(value))
     assert copy == value
     assert copy.gamma(16) == value.gamma(16)
+
+
+@pytest.mark.parametrize("c", [1e-7, 1 / 3, 1.5, 2, 1e6])
+def test_a_name_says_which_exponent_it_is(c):
+    named = get_initialization(non_lazy(c).name)
+    shape = {"inputs": 3, "width": 7, "depth": 3, "outputs": 2}
+    assert named == non_lazy(c)
+    assert named.scales(**shape) == non_lazy(c).scales(**shape)

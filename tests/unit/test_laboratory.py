@@ -13,7 +13,7 @@ import torch
 from comm import get_comm_manager
 from ipywidgets.widgets.widget import _instances
 
-from robustnb import fully_connected, load_data, train
+from robustnb import fully_connected, load_data, non_lazy, train
 from robustnb.atlas import load_atlas
 from robustnb.widgets import Laboratory
 from robustnb.widgets.lab import RANGES
@@ -237,3 +237,16 @@ def test_an_error_shows_in_the_view_and_the_next_run_clears_it(lab):
 def test_an_opening_value_that_the_table_does_not_hold_is_named(argument, value):
     with pytest.raises(ValueError, match=rf"(^|name|device|{argument}) .*not '?{value}'?\.$"):
         Laboratory(**{argument: value})
+
+
+def test_a_stop_between_two_networks_ends_the_run(lab):
+    lab.view.observe(lambda change: lab.stop() if change["new"].get("message") else None, "progress")
+    lab.train([SETTING, SETTING | {"seed": 1}]).join()
+    assert len(lab.view.runs) == 1
+    assert not lab.view.progress["running"]
+
+
+def test_an_initialization_may_be_given_as_a_value_and_an_exponent_that_the_control_lacks_may_not():
+    assert Laboratory(init=non_lazy(2), device="cpu").view.c == 2
+    with pytest.raises(ValueError, match=r"^init must have an exponent from 0\.5 to 3 in steps of 0\.5, not 'm\^-5'\.$"):
+        Laboratory(init="m^-5", device="cpu")

@@ -1,4 +1,6 @@
 import math
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -357,15 +359,85 @@ def test_modules_with_fused_kernels_are_measured_and_the_kernels_stay_on(module)
     assert torch.backends.mkldnn.enabled
 
 
+class Constant(nn.Module):
+    def forward(self, x):
+        return torch.ones(len(x), 1)
+
+
 @pytest.mark.parametrize(
     ("network", "x", "words"),
     [
         (nn.LSTM(4, 6), torch.randn(5, 3, 4), "network must return one tensor, a row for each input, not .*wrap it"),
         (nn.Linear(4, 3), np.zeros((5, 4)), "x must be a torch.Tensor of real numbers.*not an array of shape"),
         (nn.Linear(4, 3), torch.zeros(5, 4, dtype=torch.float64), "x must be a batch that the module takes.*float64 .torch says: .*dtype"),
+        (nn.Sequential(nn.Linear(4, 1), Constant()), torch.randn(5, 4), "network must have an output that depends on x"),
         (torch.relu, torch.randn(5, 4), "network must be an FCN, a ConvNet or a torch.nn.Module, not "),
     ],
 )
 def test_what_cannot_be_measured_is_told_with_the_reason(network, x, words):
     with pytest.raises((TypeError, ValueError), match=words):
         perturbation_stability(network, x)
+
+
+class InPlace(nn.Module):
+    def forward(self, x):
+        return x.mul_(0.5) @ torch.ones(4, 3, dtype=x.dtype)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_module_that_works_in_place_changes_neither_the_inputs_nor_later_measurements(outputs):
+    class Alone(InPlace):
+        def forward(self, x):
+            return super().forward(x)[:, :outputs]
+
+    x = torch.rand(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    kept, plain = x.clone(), nn.Linear(4, 3, bias=False, dtype=torch.float64)
+    before = perturbation_stability(plain, x)
+    halved = perturbation_stability(Alone(), x)
+    assert torch.equal(x, kept)
+    assert perturbation_stability(plain, x) == before
+    assert halved.value.item() == pytest.approx(perturbation_stability(Weights(torch.full((4, outputs), 0.5)), x).value.item(), rel=1e-6)
+
+
+class Weights(nn.Module):
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = weights
+
+    def forward(self, x):
+        return x @ self.weights.to(x)
+
+
+def test_one_output_may_come_without_an_axis_of_its_own():
+    module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 1))
+    x = torch.rand(6, 4)
+    assert perturbation_stability(nn.Sequential(module, nn.Flatten(0)), x) == perturbation_stability(module, x)
+
+
+def test_measurements_of_modules_in_two_threads_leave_the_kernels_on():
+    class Slow(nn.Module):
+        def forward(self, x):
+            time.sleep(0.05)
+            return x[:, :3]
+
+    x = torch.rand(3, 4)
+    threads = [threading.Thread(target=lambda start=start: (time.sleep(start), perturbation_stability(Slow(), x))) for start in (0, 0.03)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert torch.backends.mkldnn.enabled
+
+
+def test_neighbouring_seeds_of_probabilistic_robustness_share_no_draw(monkeypatch, trained, digits):
+    seeds = []
+
+    def noted(shape, *, radius, seed):
+        seeds.append(seed)
+        return uniform_in_ball(shape, radius=radius, seed=seed)
+
+    monkeypatch.setattr("robustnb.stability.uniform_in_ball", noted)
+    for seed in (0, 1, 2):
+        probabilistic_robustness(trained, digits.x_test, radius=0.5, samples=3, seed=seed)
+    assert len(set(seeds)) == len(seeds) == 9

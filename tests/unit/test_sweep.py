@@ -16,8 +16,9 @@ import pytest
 import robustnb.sweep
 from robustnb import fully_connected, load_data, stepped_lr, train
 from robustnb.convnets import convolutional
+from robustnb.results import COLUMNS, HOW, MEASURED, code_version
 from robustnb.settings import KEY, Setting, grid
-from robustnb.sweep import COLUMNS, HOW, MEASURED, code_version, main, sweep
+from robustnb.sweep import main, sweep
 
 TWO = grid(init=["he", "m^-1.5"], width=4, depth=2, lr=0.05, epochs=1, init_seeds=(0, 1))
 
@@ -267,7 +268,7 @@ def test_a_network_too_large_for_the_machine_is_refused_before_any_training(monk
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """The package as if it lay in this folder."""
-    monkeypatch.setattr(robustnb.sweep, "__file__", str(tmp_path / "robustnb" / "sweep.py"))
+    monkeypatch.setattr(robustnb.results, "__file__", str(tmp_path / "robustnb" / "results.py"))
     code_version.cache_clear()
     yield tmp_path
     code_version.cache_clear()
@@ -388,6 +389,7 @@ def test_the_command_lists_the_sweeps_with_their_cost(capsys):
         (["no-such-sweep", "--out", "x.csv"], "name must be one of 'digits', "),
         (["digits", "--scale", "huge", "--out", "x.csv"], "scale must be one of 'quick', 'full', not 'huge'."),
         (["digits"], "NAME and --out must be given, or --list."),
+        (["digits", "--out", "x.json"], "--out must name a .csv file, beside which its card can lie, not x.json."),
         (["digits_rates", "--scale", "quick", "--out", "no-such-folder/x.csv"], "out must lie in a folder that is there"),
         (["digits_rates", "--scale", "quick", "--out", "x.csv", "--device", "warp"], "device must be"),
         (["digits_rates", "--scale", "quick", "--out", "x.csv", "--minutes", "-1"], "minutes must be"),
@@ -400,3 +402,32 @@ def test_the_command_refuses_in_a_sentence(tmp_path, monkeypatch, arguments, say
         main(arguments)
     assert str(refusal.value).startswith(f"python -m robustnb.sweep: {says}")
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_along_the_way_are_measured_although_the_last_one_is_there(tmp_path):
+    how = {"init": "he", "width": 4, "depth": 2, "lr": 0.05, "epochs": 4}
+    end, along = grid(**how), grid(**how, every=1)
+    out = tmp_path / "table.csv"
+    assert sweep(end, out=out, device="cpu").epoch.tolist() == [4]
+    for table in (sweep(along, out=out, device="cpu"), sweep(end + along, device="cpu"), sweep(along + end, device="cpu")):
+        assert sorted(table.epoch) == [0, 1, 2, 3, 4]
+    assert (sweep(end + along, out=out, device="cpu").seconds == pd.read_csv(out).seconds).all()  # nothing was trained again
+
+
+def test_networks_that_diverge_keep_their_rows_in_any_company():
+    """All end at once, or beside one that goes on: each has a row for each epoch asked for."""
+    how = {"init": ["he", "m^-2"], "width": 8, "depth": 3, "epochs": 6, "every": 2, "init_seeds": (0, 1)}
+    table = sweep(grid(**how, lr=1e4), device="cpu")
+    assert table.groupby(["init", "init_seed"]).epoch.apply(list).tolist() == [[0, 2, 4, 6]] * 4
+    assert table[(table.init == "he") & (table.epoch > 0)].diverged.all()
+
+
+def test_data_must_be_scaled_as_the_settings_say():
+    settings = grid(init="he", width=4, depth=2, lr=0.05, epochs=1, normalize="unit")
+    with pytest.raises(ValueError, match=r"^normalize must be one of 'pixels', not 'unit'\.$"):
+        sweep(settings, load_data("digits"), device="cpu")
+    assert sweep(settings, load_data("digits", normalize="unit"), device="cpu").normalize.tolist() == ["unit"]
+
+
+def test_a_name_in_other_digits_is_the_same_setting():
+    assert Setting("m^-1.50", 4, 2, 0.1, 1) == Setting("m^-1.5", 4, 2, 0.1, 1)

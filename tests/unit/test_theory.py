@@ -454,3 +454,19 @@ def test_log_variance_is_near_depth_over_width_and_goes_on_so_where_it_is_not_su
     last = theory.log_variance_at_initialization(width=2**40, depth=5, outputs=10**9)
     assert (both - last) * np.array([2**12, 2**20, 2**20 + 1, 2**30]) / 5 == pytest.approx(1, rel=2e-3)
     assert both[1] == pytest.approx(both[2], rel=1e-5)
+
+
+@pytest.mark.parametrize("k", [1e6, 1e9, 1e12])
+def test_of_a_great_dimension_the_mean_lengths_keep_their_digits(k):
+    """E χ_k = √k (1 − 1/(4k) + 1/(32k²) + …), and E|u_1| = √(2/π)/E χ_k."""
+    expected = 0.5 * np.log(k) + np.log1p(-1 / (4 * k) + 1 / (32 * k**2))
+    assert theory.log_mean_chi(k) == pytest.approx(expected, abs=1e-13)
+    assert theory.mean_absolute_projection(k) == pytest.approx(np.sqrt(2 / np.pi) * np.exp(-expected), rel=1e-12)
+
+
+def test_the_mean_root_of_a_noncentral_square_is_that_of_many_draws():
+    rng = np.random.default_rng(0)
+    variances, means = np.array([2.0, 0.3, 0.0]), np.array([0.5, -1.0, 2.0])
+    lengths = np.linalg.norm(means + np.sqrt(variances) * rng.standard_normal((200_000, 3)), axis=1)
+    # 5 standard errors: fails by chance with probability below 1e-6.
+    assert theory.mean_root(variances, means**2) == pytest.approx(lengths.mean(), abs=5 * lengths.std() / np.sqrt(len(lengths)))
