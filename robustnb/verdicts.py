@@ -163,7 +163,7 @@ def settings() -> Iterator[tuple[str, pd.DataFrame]]:
 def at_equal_loss() -> Iterator[tuple[str, pd.DataFrame]]:
     """The digits over width and depth, each network as it was when its training loss first reached one of two values."""
     if "digits_depths" in measured():
-        # The first is the lowest that networks of width 8 came to.
+        # The first lies where with two and four layers also networks of width 8 come to.
         for loss in (0.7, EQUAL_LOSS["digits, trained to fit"]):
             # They got there at different epochs.
             yield f"digits, at a loss of {loss}", at_loss(load_atlas("digits_depths"), loss).assign(epoch=0)
