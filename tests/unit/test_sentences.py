@@ -800,7 +800,7 @@ def test_status_a_small_lazy_ratio_is_not_lazy_training():
 def test_status_rise_and_fall():
     says(
         "status.md",
-        "shows after a fixed number of epochs, and its peak moves with the learning rate and the epochs as much as with depth. At equal loss there is no rise",
+        "shows after a fixed number of epochs, and its peak moves with the learning rate and the epochs as much as with depth. At an equal loss it falls, from the narrowest networks that get there",
     )
     table = load_atlas("digits_peak").query("normalize == 'pixels'")
     peaks = table.groupby(["lr", "epoch", "depth", "width"]).stability.mean().unstack().idxmax(axis=1).pipe(np.log2)
