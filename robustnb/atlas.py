@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -372,7 +373,14 @@ def load_atlas(name: str) -> pd.DataFrame:
     Columns, each explained where it is named: `sweep.KEY`, what was trained and for how long; `sweep.MEASURED`, what was measured
     then; `sweep.HOW`, by what. Raises ValueError for a name that the atlas does not hold (`measured` lists them).
     """
-    return pd.read_csv(atlas_folder() / f"{check_choice('name', name, measured())}.csv")
+    path = atlas_folder() / f"{check_choice('name', name, measured())}.csv"
+    return _parsed(path, path.stat().st_mtime_ns).copy()
+
+
+@functools.cache
+def _parsed(path: Path, _changed: int) -> pd.DataFrame:
+    """Verdicts look at each table many times."""
+    return pd.read_csv(path)
 
 
 def load_card(name: str) -> dict[str, object]:

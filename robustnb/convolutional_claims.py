@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from .atlas import load_atlas
-from .decisions import ABOVE, Condition
+from .decisions import ABOVE, Condition, rise_and_fall
 from .settings import SHAPES
-from .trends import at_end, curve, ends_at_top, peaks, slopes
+from .trends import at_end, curve, slopes
 
 # What is called a similar accuracy.
 SIMILAR = (-0.02, 0.02)
 
 
 def convolutional_claims(tables: Iterable[tuple[str, pd.DataFrame]]) -> Iterator[Condition]:
-    """Figs. 7 and 8, and Table 4, on tables as `verdicts.convolutional` gives them."""
+    """Figs. 7 and 8, and Table 4, on tables as `evidence.convolutional` gives them."""
     for where, table in tables:
         last = at_end(table)
         yield from _deeper_is_less_stable(where, last[last.init == "he"])
@@ -56,9 +56,8 @@ def _beside_fully_connected(where: str, last: pd.DataFrame) -> Iterator[Conditio
 def _peak_of_residual_networks(where: str, he: pd.DataFrame) -> Iterator[Condition]:
     for depth in sorted(set(he.depth)):
         of = curve(he[he.depth == depth], "width")
-        claim, words = "ResNet: P rises and then falls with width", "P/ε at an inner width less that at either end"
-        end = ends_at_top(of)
-        yield Condition("Fig. 8", "more_residual", claim, where, f"L = {depth}", words, peaks(of), ABOVE, open_end=end)
+        claim = "ResNet: P rises and then falls with width"
+        yield Condition("Fig. 8", "more_residual", claim, where, f"L = {depth}", **rise_and_fall(of, "width"))
 
 
 def _similar_accuracy(where: str, last: pd.DataFrame) -> Iterator[Condition]:

@@ -8,13 +8,15 @@ their numbers a little less spread.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from ._checks import Array, check_reals, shown
+from ._checks import Array, check_choice, check_reals, shown
+from .trends import ends_at_top, peaks
 
 # The chance that any of all conditions gets a wrong answer.
 ERROR_RATE = 0.05
@@ -48,6 +50,15 @@ class Condition:
     bounds: tuple[float, float]
     ratio: bool = False
     open_end: bool = False
+
+
+def rise_and_fall(of: pd.DataFrame, x: str) -> dict[str, Any]:
+    """Of a condition that a curve rises and then falls with x: its last fields. One that ends at its top may fall beyond.
+
+    of: as `trends.curve` gives it; x is "width" or "depth".
+    """
+    words = f"P/ε at an inner {check_choice('x', x, ('width', 'depth'))} less that at either end"
+    return {"statistic": words, "alternatives": peaks(of), "bounds": ABOVE, "open_end": ends_at_top(of)}
 
 
 def decide(conditions: list[Condition]) -> pd.DataFrame:

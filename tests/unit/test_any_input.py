@@ -129,6 +129,7 @@ CALLS = {
     trends.ends_at_top: {"of": CURVE},
     trends.peak_place: {"of": CURVE},
     trends.peak_exponent: {"curves": {2: CURVE, 4: CURVE, 8: CURVE}},
+    decisions.rise_and_fall: {"of": CURVE, "x": "width"},
     decisions.decide: {"conditions": [CONDITION]},
     decisions.holm: {"p": [0.01, 0.2]},
     verdicts.summary: {"table": CLAIMS},

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from robustnb import atlas, figures, initialization, theory, verdicts
+from robustnb import atlas, claims, figures, initialization, theory
 from robustnb.decisions import decide
 from robustnb.widgets import Laboratory
 
@@ -102,11 +102,11 @@ def made_up():
 
 def test_the_claim_of_the_example_is_decided():
     stand_ins = {"measured": lambda: ("digits_batches",), "load_atlas": lambda name: made_up()}
-    conditions = [*run(block("def _batches"), {**vars(verdicts)} | stand_ins)["_batches"]()]
+    conditions = [*run(block("def _batches"), {**vars(claims)} | stand_ins)["_batches"]()]
     (row,) = decide(conditions).itertuples()
     assert row.answer == "yes"
     assert row.value == pytest.approx(2, rel=0.02)
-    unmeasured = run(block("def _batches"), {**vars(verdicts)} | {"measured": tuple})["_batches"]
+    unmeasured = run(block("def _batches"), {**vars(claims)} | {"measured": tuple})["_batches"]
     assert [*unmeasured()] == []
 
 

@@ -16,7 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
-from robustnb import figures, load_data, perturbation_stability, theory, trends, verdicts
+from robustnb import evidence, figures, load_data, perturbation_stability, theory, trends, verdicts
 from robustnb.atlas import CONV_LR, FIT_LR, FITTED, NEAR_BEST, NON_LAZY, PAPER, RATES, load_atlas
 from robustnb.convnets import convolutional
 from robustnb.settings import SHAPES
@@ -437,9 +437,9 @@ def test_width_highest_points():
         "other shapes",
     )
     inner = {}
-    for where, table in verdicts.settings():
+    for where, table in evidence.settings():
         means_ = [
-            trends.curve(table[(table.init == "he") & (table.depth == depth)], "width").mean(axis=1) for depth in verdicts.PAPER_DEPTHS
+            trends.curve(table[(table.init == "he") & (table.depth == depth)], "width").mean(axis=1) for depth in evidence.PAPER_DEPTHS
         ]
         inner[where] = [mean.idxmax() not in (mean.index[0], mean.index[-1]) for mean in means_ if len(mean) > 2]
     assert all(inner["digits, trained to fit"])
@@ -567,7 +567,7 @@ def test_width_two_layers_rise_again_and_so_does_mnist():
         assert accuracy[512] > FITTED > accuracy[256]
     assert (digits().query("width >= 512").groupby(["init", "width"]).init_seed.nunique() == 2).all()
     mnist = (
-        dict(verdicts.settings())["MNIST, trained to fit"].query("init == 'he' and depth >= 4 and width >= 16").groupby(["depth", "width"])
+        dict(evidence.settings())["MNIST, trained to fit"].query("init == 'he' and depth >= 4 and width >= 16").groupby(["depth", "width"])
     )
     P = mnist.stability.mean().unstack()
     assert P.columns.max() == 256
@@ -586,7 +586,7 @@ def test_width_non_lazy_on_the_digits():
         "the same loss from width 64 on, they are less stable than He's.",
     )
     table = load_atlas("digits_two_layers")
-    fitted, equal = trends.at_end(table), trends.at_loss(table, verdicts.EQUAL_LOSS["digits, trained to fit"])
+    fitted, equal = trends.at_end(table), trends.at_loss(table, evidence.EQUAL_LOSS["digits, trained to fit"])
     he = means(equal, "he").loc[2]
     assert (np.diff(he.dropna()) < 0).all()
     for init in NON_LAZY:
@@ -631,7 +631,7 @@ def test_width_on_mnist_with_the_papers_schedule():
         "paper. There are three seeds, and they decide nothing.",
         "On MNIST with the paper's schedule nearly all their means lie below He's, as in the paper; three seeds do not decide it.",
     )
-    for where, _, part in verdicts.at_equal_epochs_and_loss():
+    for where, _, part in evidence.at_equal_epochs_and_loss():
         if where == "MNIST, the paper’s schedule":
             he = trends.curve(part[part.init == "he"], "width")
             over = [gap.mean() for init in NON_LAZY for gap in trends.gaps(trends.curve(part[part.init == init], "width"), he)]
@@ -931,9 +931,9 @@ def test_conclusions_small_starts_on_mnist():
         "conclusions.ipynb",
         "On MNIST at an equal loss the table has small starts below He's; three seeds leave that open.",
     )
-    for where, table in dict(verdicts.two_layers()).items():
+    for where, table in dict(evidence.two_layers()).items():
         if where.startswith("MNIST"):
-            of = trends.at_loss(table[table.width == 512], verdicts.EQUAL_LOSS[where]).pivot_table("stability", "init_seed", "init")
+            of = trends.at_loss(table[table.width == 512], evidence.EQUAL_LOSS[where]).pivot_table("stability", "init_seed", "init")
             assert len(of) == 3
             ratios = of[[init for init in NON_LAZY if init in of]].div(of["he"], axis=0)
             assert (np.exp(np.log(ratios).mean()) < 1).all()
@@ -1011,7 +1011,7 @@ def test_more_ntk():
     )
     factor = np.sqrt(64 / 20)
 
-    fit, squared, paper = (ntk_over_he(table) for where, table in verdicts.with_ntk() if where.startswith("digits"))
+    fit, squared, paper = (ntk_over_he(table) for where, table in evidence.with_ntk() if where.startswith("digits"))
     mean, others = fit.pipe(np.log).mean(axis=1).pipe(np.exp), [4, 6, 8, 10]
     assert mean.max() < 1.1 < factor
     assert mean[others].min() < mean[2] < mean[others].max()
@@ -1125,19 +1125,19 @@ def test_more_non_lazy_width():
         "On MNIST $P$ falls at the end from width 16 to width 512 for all four exponents, trained to fit and with the paper's schedule. That is three seeds",
         "Where training ends soon after the wait, as on MNIST with the paper's schedule, theory's order is still there.",
     )
-    tables = dict(verdicts.two_layers())
+    tables = dict(evidence.two_layers())
 
     def by_init(rows):
         return pd.DataFrame({init: means(rows, init).loc[2] for init in NON_LAZY})
 
     fit = tables["digits, trained to fit"]
-    end, equal = by_init(verdicts.at_end(fit)), by_init(trends.at_loss(fit, verdicts.EQUAL_LOSS["digits, trained to fit"]))
+    end, equal = by_init(trends.at_end(fit)), by_init(trends.at_loss(fit, evidence.EQUAL_LOSS["digits, trained to fit"]))
     assert (np.diff(end.loc[:32], axis=0) < 0).all()
     assert (end.loc[32:].max() < 1.05 * end.loc[32:].min()).all()
     assert equal.idxmin().isin([64, 128]).all()
     assert (equal.loc[1024] / equal.min()).between(1.02, 1.085).all()
     for where in ("MNIST, trained to fit", "MNIST, the paper’s schedule"):
-        table = verdicts.at_end(tables[where])
+        table = trends.at_end(tables[where])
         assert table.init_seed.nunique() == 3
         P = by_init(table).loc[16:512]
         assert (np.diff(P, axis=0) < 0).all()
@@ -1152,7 +1152,7 @@ def test_more_ntk_two_layers_and_the_others():
         "(NTK was measured at rate 0.02; the laboratory's rate starts at 0.05. Set it to 0.02 before you train",
     )
     assert (FIT_LR["digits"]["ntk"], View.class_traits()["lr"].default_value) == (0.02, 0.05)
-    for where, table in verdicts.with_ntk():
+    for where, table in evidence.with_ntk():
         if where.startswith("digits"):
             ratio = np.exp(np.log(ntk_over_he(table)).mean(axis=1)).to_dict()
             two = ratio.pop(2)
@@ -1328,7 +1328,7 @@ def test_conclusions_small_starts_with_the_papers_schedule():
         "conclusions.ipynb",
         "On MNIST with the paper's schedule nearly all means lie below He's, as in the paper, but three seeds decide nothing.",
     )
-    for where, _, table in verdicts.at_equal_epochs_and_loss():
+    for where, _, table in evidence.at_equal_epochs_and_loss():
         if where == "MNIST, the paper’s schedule":
             lazy = trends.curve(table[table.init == "he"], "width")
             below = np.concatenate([(trends.curve(table[table.init == i], "width") - lazy).mean(axis=1).dropna() for i in NON_LAZY]) < 0
@@ -1366,7 +1366,7 @@ def test_depth_what_the_laboratory_calls_a_rise():
     )
     assert (accuracy.drop(2, level="depth") > FITTED).all()
     assert (accuracy.xs(2, level="depth") < FITTED).all()
-    assert [where for where, _ in verdicts.at_equal_loss()] == ["digits, at a loss of 0.7", "digits, at a loss of 0.2"]
+    assert [where for where, _ in evidence.at_equal_loss()] == ["digits, at a loss of 0.7", "digits, at a loss of 0.2"]
     assert set(load_atlas("digits_depths").width) & {16, 64, 256} == {16, 64}
 
 

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from robustnb import theory, verdicts
+from robustnb import claims, evidence, theory, verdicts
 from robustnb.atlas import NON_LAZY, atlas_folder, load_atlas
 from robustnb.convolutional_claims import convolutional_claims
-from robustnb.decisions import Condition, decide, holm
+from robustnb.decisions import ABOVE, BELOW, SAME, Condition, decide, holm
 from robustnb.settings import KEY
 from robustnb.trends import at_loss, curve, ends_at_top, peak_exponent, peak_place, peaks, slopes, steps
-from robustnb.verdicts import ABOVE, BELOW, SAME, bullets, summary
+from robustnb.verdicts import bullets, summary
 
 RANDOM = np.random.default_rng(0)
 
@@ -158,10 +158,10 @@ def test_a_curve_that_still_rises_where_it_ends_is_no_sign_against_a_peak(monkey
     }
     assert [ends_at_top(curve(table, "width")) for table in tables.values()] == [True, False, False]
     assert not ends_at_top(curve(tables["rises"].query("width < 0"), "width"))
-    monkeypatch.setattr(verdicts, "settings", lambda: iter(tables.items()))
+    monkeypatch.setattr(claims, "settings", lambda: iter(tables.items()))
     for name in ("at_equal_loss", "two_layers"):
-        monkeypatch.setattr(verdicts, name, lambda: iter(()))
-    answers = decide([c for c in verdicts._width() if c.item == "Fig. 4a"]).set_index("where").answer
+        monkeypatch.setattr(claims, name, lambda: iter(()))
+    answers = decide([c for c in claims._width() if c.item == "Fig. 4a"]).set_index("where").answer
     assert answers.to_dict() == {"rises": "open", "falls": "no", "turns": "yes"}
 
 
@@ -316,8 +316,8 @@ def test_networks_that_end_where_they_began_are_said_to(monkeypatch):
     exact = theory.stability_at_initialization("he", inputs=64, width=256, depth=rows.depth.to_numpy(), outputs=10)
     noise = np.exp(0.01 * RANDOM.normal(size=len(rows)))
     tables = {"as before": rows.assign(stability=exact * noise), "twice as much": rows.assign(stability=2 * exact * noise)}
-    monkeypatch.setattr(verdicts, "settings", lambda: iter(tables.items()))
-    plateau = [condition for condition in verdicts._theory() if condition.page == "lazy"]
+    monkeypatch.setattr(claims, "settings", lambda: iter(tables.items()))
+    plateau = [condition for condition in claims._theory() if condition.page == "lazy"]
     assert {condition.when for condition in plateau} == {"He, m = 256, L = 2", "He, m = 256, L = 3"}
     assert (theory.plateau_width([2, 3], outputs=10) < 256).all()
     answers = decide(plateau).groupby("where").answer.agg(set)
@@ -334,12 +334,13 @@ def two_layers(**changes):
 def only(monkeypatch):
     """Conditions on nothing but one table of two layers."""
     for name in ("settings", "at_equal_loss", "with_ntk"):
-        monkeypatch.setattr(verdicts, name, lambda: iter(()))
+        monkeypatch.setattr(claims, name, lambda: iter(()))
 
     def conditions(table):
-        monkeypatch.setattr(verdicts, "measured", lambda: ("mnist_two_layers",))
-        monkeypatch.setattr(verdicts, "load_atlas", lambda name: table)
-        parts = (verdicts._theory, verdicts._lazy_ratio, verdicts._width, verdicts._depth, verdicts._more)
+        for module in (claims, evidence):
+            monkeypatch.setattr(module, "measured", lambda: ("mnist_two_layers",))
+            monkeypatch.setattr(module, "load_atlas", lambda name: table)
+        parts = (claims._theory, claims._lazy_ratio, claims._width, claims._depth, claims._more)
         return [condition for part in parts for condition in part() if verdicts._has_seeds(condition)]
 
     return conditions
@@ -393,8 +394,8 @@ def test_ntk_is_another_at_two_layers_above_or_below(monkeypatch, factor, expect
     ntk = table_of(2 * factor * noise[::-1], init="ntk", depth=2)
     ntk.loc[(ntk.width == 1) & (ntk.init_seed == 0), "stability"] *= 1e6  # at a width that another seed lacks
     ntk.loc[(ntk.width == 1) & (ntk.init_seed == 1), "stability"] = np.nan
-    monkeypatch.setattr(verdicts, "with_ntk", lambda: iter([("made up", pd.concat([he, ntk]))]))
-    of = [c for c in verdicts._more() if c.where == "made up" and c.claim == "NTK: at L = 2 P is unlike that under He"]
+    monkeypatch.setattr(claims, "with_ntk", lambda: iter([("made up", pd.concat([he, ntk]))]))
+    of = [c for c in claims._more() if c.where == "made up" and c.claim == "NTK: at L = 2 P is unlike that under He"]
     assert decide(of).answer.tolist() == [expected]
 
 
