@@ -33,7 +33,7 @@ class Content {
     const { x, setting } = this.session;
     const chosen = this.session.nameOf(setting);
     /** @type {Line[]} */
-    const lines = this.model.get("series").map((/** @type {Series} */ { name, label, color }, /** @type {number} */ i) => ({
+    const lines = this.model.get("series").map((/** @type {Series} */ { name, label, color, marker }) => ({
       points: this.rows(name).filter((row) => table[y][row] !== null).map((row) => {
         const [mean, error] = [table[y][row], table[`${y}_error`][row]];
         // As in figures.py: on a log axis a band cannot reach below zero; it ends at a tenth of the mean.
@@ -42,7 +42,7 @@ class Content {
       }),
       style: name === chosen ? "chosen" : "other",
       color,
-      marker: MARKERS[i % MARKERS.length],
+      marker,
       name: label,
     }));
     return lines.filter((line) => line.points.length).sort((a, b) => Number(a.style === "chosen") - Number(b.style === "chosen"));

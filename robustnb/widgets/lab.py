@@ -22,12 +22,14 @@ import ipywidgets
 import pandas as pd
 import torch
 import traitlets
+from matplotlib.markers import MarkerStyle
+from matplotlib.transforms import Affine2D
 
 from .. import theory
 from .._checks import check_choice, check_count, check_flag, check_real, shown
 from ..atlas import SWEEPS, load_atlas
 from ..data import DATASETS, Dataset, load_data
-from ..figures import COLORS, over_seeds
+from ..figures import COLORS, MARKERS, over_seeds
 from ..initialization import NAMED, Initialization, get_initialization
 from ..networks import fully_connected, resolve_device
 from ..stability import Network, uniform_in_ball
@@ -164,7 +166,7 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         self._device = device
         self.view = View(
             table=_table(measured, inits),
-            series=[{"name": name, "label": _label(name), "color": COLORS[name]} for name in inits],
+            series=[{"name": name, "label": _label(name), "color": COLORS[name], "marker": _marker(name)} for name in inits],
             shape=_shape(self._data.inputs, self._data.classes),
             digits=_digits(self._data),
             limits=_limits(),
@@ -385,6 +387,13 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 
 def _label(init: str) -> str:
     return KINDS.get(init) or f"m⁻{init[3:].translate(_SUPERSCRIPTS)}"
+
+
+def _marker(init: str) -> str:
+    """The outline of its marker in the figures, eight pixels wide, as SVG has it."""
+    marker = MarkerStyle(MARKERS[init])
+    outline = marker.get_path().transformed(marker.get_transform() + Affine2D().scale(8, -8)).to_polygons()
+    return "".join(f"M{'L'.join(f'{x:.1f},{y:.1f}' for x, y in polygon)}Z" for polygon in outline)
 
 
 def _shape(inputs: int, outputs: int) -> dict[str, Any]:

@@ -23,8 +23,6 @@ const SCALES = {
 const UNMEASURED = "#56B4E9"; // the palette's colour for an initialization that the table does not hold
 const CROSS = "M-6,-6L6,6M-6,6L6,-6";
 const RING = "M-5,0A5,5 0 1,0 5,0A5,5 0 1,0 -5,0Z"; // in its place for a run that has learned nothing
-// One shape for each initialization, so that lines can be told apart without their colours.
-const MARKERS = ["M-4,0A4,4 0 1,0 4,0A4,4 0 1,0 -4,0Z", "M-4,-4H4V4H-4Z", "M0,-5L5,4H-5Z", "M0,-5.5L5.5,0L0,5.5L-5.5,0Z", "M0,5L5,-4H-5Z"];
 
 /** @param {Element} node @param {Record<string, string | number>} attributes */
 function set(node, attributes) {

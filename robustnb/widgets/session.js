@@ -3,7 +3,7 @@
 // @ts-check
 
 /**
- * @typedef {{name: string, label: string, color: string}} Series
+ * @typedef {{name: string, label: string, color: string, marker?: string}} Series  marker: an SVG path
  * @typedef {{init: number[], depth: number[], width: number[], lr: number[], epoch: number[], n: number[], untrained: number[]} &
  *   Record<`${Measure}${"" | "_error"}`, (number | null)[]>} Table  columns of equal length; init is an index into `series`
  * @typedef {Setting & {engine: string, untrained: boolean} & Record<Measure, number | null>} Finished

@@ -44,6 +44,13 @@ def test_the_view_gets_means_and_standard_errors_of_the_atlas(lab):
     assert sum(table["untrained"]) == (shares > 0.5).sum() > table["untrained"][row] == 0
 
 
+def test_each_initialization_has_a_marker_of_its_own(lab):
+    """The one that it has in the figures; colours alone do not tell lines apart for everybody."""
+    markers = {series["name"]: series["marker"] for series in lab.view.series}
+    assert len(set(markers.values())) == len(markers) == 7
+    assert markers["ntk"] == "M0.0,-4.0L-4.0,4.0L4.0,4.0L0.0,-4.0Z"
+
+
 def test_a_run_adds_its_point_and_repeats_the_atlas(lab):
     lab.train([SETTING | {"epochs": 50}]).join()
     assert lab.view.error == ""
