@@ -101,10 +101,10 @@ class Content {
     return `${this.session.seriesOf(setting).label}, ${other} ${setting[other]}`;
   }
 
-  /** A neutral range to draw a prediction in: whole powers of ten around what was measured, or all of a fraction. @param {Measure} y */
+  /** A neutral range to draw a prediction in: whole powers of ten around what will be drawn, or all of a fraction. @param {Measure} y */
   span(y) {
     if (!SCALES[y].log) return [0, 1];
-    const values = [...this.measured(y), ...this.theory([])].flatMap((line) => line.points.map((p) => p.y)).filter((v) => v > 0);
+    const values = [...this.measured(y), ...(y === "stability" ? this.theory([]) : [])].flatMap((line) => line.points.map((p) => p.y)).filter((v) => v > 0);
     return [10 ** Math.floor(Math.log10(Math.min(...values))), 10 ** Math.ceil(Math.log10(Math.max(...values)))];
   }
 
