@@ -37,14 +37,22 @@ function pageWorker() {
   page.robustnb.worker ??= (async () => {
     await Promise.all([script("robustnb-digits.js"), script("robustnb-engine.js")]);
     const { pixels, classes, scale, train, inputs } = page.robustnb.digits;
-    const worker = new Worker(URL.createObjectURL(new Blob([page.robustnb.engine])));
+    const address = URL.createObjectURL(new Blob([page.robustnb.engine]));
+    const worker = new Worker(address);
     const x = new Float32Array(bytes(pixels)).map((v) => v / scale);
     const data = { x, y: bytes(classes), train, inputs, classes: 10 };
-    worker.postMessage({ kind: "load", data });
-    await new Promise((resolve, reject) => {
-      worker.onmessage = ({ data: message }) => (message.kind === "ready" ? resolve(undefined) : reject(new Error(message.message)));
-      worker.onerror = (event) => reject(new Error(event.message));
-    });
+    try {
+      worker.postMessage({ kind: "load", data });
+      await new Promise((resolve, reject) => {
+        worker.onmessage = ({ data: message }) => (message.kind === "ready" ? resolve(undefined) : reject(new Error(message.message)));
+        worker.onerror = (event) => reject(new Error(event.message));
+      });
+    } catch (error) {
+      worker.terminate();
+      throw error;
+    } finally {
+      URL.revokeObjectURL(address);
+    }
     return worker;
   })();
   return page.robustnb.worker.catch((/** @type {Error} */ error) => {
@@ -77,11 +85,13 @@ class PageEngine {
 
   /** @param {any} message what the view would send to a kernel */
   async handle(message) {
+    if (message.kind !== "train") return this.direct(message);
+    const id = (this.id = nextRun());
     try {
-      if (message.kind === "train") await this.train(message.settings, Boolean(message.paused));
-      else this.direct(message);
+      await this.train(id, message.settings, Boolean(message.paused));
     } catch (error) {
-      this.write({ error: String(error), progress: { running: false } });
+      // A late error of a run that another has followed does not end that one.
+      if (this.id === id) this.write({ error: String(error), progress: { running: false } });
     }
   }
 
@@ -95,9 +105,8 @@ class PageEngine {
     if (this.id) this.worker?.postMessage({ kind: message.kind === "reset" ? "stop" : message.kind, id: this.id });
   }
 
-  /** Train these settings one after the other. @param {Setting[]} settings @param {boolean} paused wait before the first epoch */
-  async train(settings, paused) {
-    const id = (this.id = nextRun());
+  /** Train these settings one after the other. @param {number} id @param {Setting[]} settings @param {boolean} paused wait before the first epoch */
+  async train(id, settings, paused) {
     [this.stopped, this.note] = [false, ""];
     this.write({ error: "", progress: { running: true, paused, epochs: settings[0].epochs, run: 1, of: settings.length } });
     this.worker = await pageWorker();
