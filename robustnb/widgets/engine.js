@@ -21,46 +21,58 @@ let backends = [];
 const faster = new Map();
 /** @type {Run} */
 let run = { id: "", stopped: true, paused: false, wake: () => {} };
+/** Ends the attempt of the run under way to use the graphics device, which is lost. */
+let lost = () => {};
 /** Settles when the run before has ended: two at once would mix their backends. */
 let before = Promise.resolve();
 
-/** Milliseconds that a step of this shape takes. @param {Backend} backend @param {Setting} setting */
-async function stepTime(backend, setting) {
+/** Milliseconds that a step of this shape takes. @param {Run} mine @param {Backend} backend @param {Setting} setting */
+async function stepTime(mine, backend, setting) {
   defaultDevice(backend);
-  const trainer = new Trainer(data, { ...setting, epochs: 1 });
+  const trainer = new Trainer(data, setting, {}, () => mine.stopped);
   const rows = Array.from({ length: BATCH }, (_, row) => row);
   const steps = async (/** @type {number} */ n) => {
     const start = performance.now();
-    for (let k = 0; k < n; k++) await trainer.step(rows);
+    for (let k = 0; k < n; k++) {
+      await trainer.step(rows);
+      await trainer.breathe();
+    }
     return (performance.now() - start) / n;
   };
-  await steps(1); // compiles
-  const once = await steps(1);
-  const time = once > 25 ? once : await steps(Math.ceil(50 / Math.max(once, 1)));
-  trainer.dispose();
-  return time;
+  try {
+    await steps(1); // compiles
+    const once = await steps(1);
+    return once > 25 ? once : await steps(Math.ceil(50 / Math.max(once, 1)));
+  } finally {
+    trainer.dispose();
+  }
 }
 
-/** WebGPU where there is one and it is faster for this shape, else WebAssembly. @param {Setting} setting @returns {Promise<Backend>} */
-async function fastest(setting) {
+/** WebGPU where there is one and it is faster for this shape, else WebAssembly. @param {Run} mine @param {Setting} setting
+ * @returns {Promise<Backend>} */
+async function fastest(mine, setting) {
   if (!backends.includes("webgpu")) return "wasm";
   const shape = `${setting.width},${setting.depth}`;
   const found = faster.get(shape);
   if (found) return found;
-  const wasm = await stepTime("wasm", setting);
-  const best = wasm < FAST_ENOUGH || wasm <= (await stepTime("webgpu", setting)) ? "wasm" : "webgpu";
+  const wasm = await stepTime(mine, "wasm", setting);
+  const best = wasm < FAST_ENOUGH || wasm <= (await stepTime(mine, "webgpu", setting)) ? "wasm" : "webgpu";
   faster.set(shape, best);
   return best;
 }
 
 /** Train, a row posted for each epoch, until the last, divergence or a stop; then the outputs for the images of `probe`.
- * @param {Run} mine @param {Backend} backend @param {{setting: Setting, given?: Given, probe?: Float32Array}} message
+ * `backend` says where; if it does not, the faster one is found out.
+ * @param {Run} mine @param {{setting: Setting, backend?: Backend, given?: Given, probe?: Float32Array}} message
  * @param {(message: any) => void} post */
-async function train(mine, backend, { setting, given, probe }, post) {
-  defaultDevice(backend);
-  const trainer = new Trainer(data, setting, given, () => mine.stopped);
-  const end = { kind: "end", id: mine.id, backend, stopped: false };
+async function train(mine, { setting, backend, given, probe }, post) {
+  /** @type {Trainer | undefined} */
+  let trainer;
+  const end = { kind: "end", id: mine.id, stopped: false };
   try {
+    backend ??= await fastest(mine, setting);
+    defaultDevice(backend);
+    trainer = new Trainer(data, setting, given, () => mine.stopped);
     let row = await trainer.start();
     post({ kind: "row", id: mine.id, row });
     while (row.epoch < setting.epochs && !row.diverged) {
@@ -72,12 +84,12 @@ async function train(mine, backend, { setting, given, probe }, post) {
       post({ kind: "row", id: mine.id, row });
     }
     const weights = given && (await Promise.all(trainer.weights.map((w) => w.ref.data())));
-    post({ ...end, weights, outputs: probe && (await trainer.outputsOf(probe)) });
+    post({ ...end, backend, weights, outputs: probe && (await trainer.outputsOf(probe)) });
   } catch (reason) {
     if (reason !== STOPPED) throw reason;
     post({ ...end, stopped: true });
   } finally {
-    trainer.dispose();
+    trainer?.dispose();
   }
 }
 
@@ -85,17 +97,20 @@ async function train(mine, backend, { setting, given, probe }, post) {
  * @param {Run} mine @param {any} message */
 async function begin(mine, message) {
   const post = (/** @type {any} */ answer) => self.postMessage(answer);
-  if (!backends.includes("webgpu") || message.backend === "wasm" || mine.stopped) return train(mine, "wasm", message, post);
+  const onProcessor = { ...message, backend: "wasm" };
+  if (!backends.includes("webgpu") || message.backend === "wasm" || mine.stopped) return train(mine, onProcessor, post);
   // What waits for a lost device waits for ever; whatever still comes from there is not heard.
   let heard = true;
-  const attempt = async () => train(mine, message.backend ?? (await fastest(message.setting)), message, (answer) => heard && post(answer));
   try {
-    await Promise.race([attempt(), getWebGPUDevice().lost.then(() => Promise.reject(new Error("The graphics device was lost.")))]);
+    await new Promise((resolve, reject) => {
+      lost = () => reject(new Error("The graphics device was lost."));
+      train(mine, message, (answer) => heard && post(answer)).then(resolve, reject);
+    });
   } catch {
     heard = false;
     backends = ["wasm"];
     post({ kind: "fallback", id: mine.id });
-    await train(mine, "wasm", message, post);
+    await train(mine, onProcessor, post);
   }
 }
 
@@ -104,6 +119,10 @@ async function receive(message) {
   if (message.kind === "load") {
     const found = await init("wasm", "webgpu");
     backends = /** @type {const} */ (["wasm", "webgpu"]).filter((backend) => found.includes(backend));
+    if (backends.includes("webgpu")) getWebGPUDevice().lost.then(() => {
+      backends = ["wasm"]; // between two runs, too
+      lost();
+    });
     data = message.data;
     self.postMessage({ kind: "ready", backends });
   } else if (message.kind === "train") {

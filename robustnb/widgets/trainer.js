@@ -154,14 +154,15 @@ export class Trainer {
     for (let start = from; start < to; start += BLOCK) {
       const block = new Float32Array(BLOCK * inputs);
       block.set(source.subarray(start * inputs, Math.min(start + BLOCK, to) * inputs));
-      yield { start, count: Math.min(BLOCK, to - start), tensor: np.array(block, { shape: [BLOCK, inputs] }) };
+      // Its array is made where it is used at once: one that a stop comes upon would never be freed.
+      yield { start, count: Math.min(BLOCK, to - start), tensor: () => np.array(block, { shape: [BLOCK, inputs] }) };
     }
   }
 
-  /** f of one block. @param {Tensor} block @returns {Promise<Float32Array>} */
+  /** f of one block. @param {() => Tensor} block @returns {Promise<Float32Array>} */
   async outputs(block) {
     await this.breathe();
-    return /** @type {Promise<Float32Array>} */ (this.compiled.outputs(this.weights.map((w) => w.ref), block).data());
+    return /** @type {Promise<Float32Array>} */ (this.compiled.outputs(this.weights.map((w) => w.ref), block()).data());
   }
 
   /** f of these images, row by row. @param {Float32Array} images */
@@ -191,7 +192,8 @@ export class Trainer {
     let testHits = 0;
     const deltas = this.blocks(/** @type {Float32Array} */ (this.delta), 0, y.length - train);
     for (const block of this.blocks(x, train, y.length)) {
-      const [f, moved] = this.compiled.withPerturbation(this.weights.map((w) => w.ref), block.tensor, /** @type {any} */ (deltas.next().value).tensor);
+      const delta = /** @type {any} */ (deltas.next().value);
+      const [f, moved] = this.compiled.withPerturbation(this.weights.map((w) => w.ref), block.tensor(), delta.tensor());
       const [scores, moves] = [await f.data(), await moved.data()];
       for (let i = 0; i < block.count; i++) {
         testHits += Number(argmax(scores.subarray(i * classes, (i + 1) * classes)) === y[block.start + i]);
