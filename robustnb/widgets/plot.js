@@ -6,7 +6,8 @@
  * @typedef {{title: string, short: string, log: boolean}} Axis
  * @typedef {{x: number, y: number, low?: number, high?: number, hollow?: boolean}} Point  hollow: untrained
  * @typedef {{points: Point[], style: string, color: string, marker?: string, name: string}} Line
- * @typedef {ReturnType<typeof draw>} Frame
+ * @typedef {ReturnType<typeof scale>} Scale
+ * @typedef {{left: number, right: number, top: number, bottom: number, x: Scale, y: Scale}} Frame
  */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -81,11 +82,14 @@ function format(value, digits = 3) {
 const superscript = (n) => [...String(n)].map((c) => (c === "." ? "·" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(c)] ?? "⁻")).join("");
 
 /**
- * A scale from data to pixels with its ticks: powers of ten or of two on log axes, round numbers on linear ones.
+ * A scale from data to pixels with its ticks: powers of ten or of two on log axes, round numbers on linear ones. It holds finite values,
+ * on log axes those above 0.
  * @param {number[]} values @param {boolean} log @param {number} start @param {number} end @param {number[]} [fixed] the ticks, if given
  */
 function scale(values, log, start, end, fixed) {
-  let [low, high] = [Math.min(...values), Math.max(...values)];
+  const holds = (/** @type {number} */ v) => Number.isFinite(v) && (!log || v > 0);
+  const held = values.filter(holds);
+  let [low, high] = [Math.min(...held), Math.max(...held)];
   if (!(high > low)) [low, high] = log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
   if (!Number.isFinite(low)) [low, high] = [0.1, 1];
   const f = log ? Math.log10 : (/** @type {number} */ v) => v;
@@ -97,7 +101,7 @@ function scale(values, log, start, end, fixed) {
     return log ? 10 ** v : v;
   };
   const ticks = fixed ?? (log ? logTicks(from, to) : linearTicks(from, to));
-  return { place, value, ticks: ticks.length > 1 ? ticks : linearTicks(low, high) };
+  return { holds, place, value, ticks: ticks.length > 1 ? ticks : linearTicks(low, high) };
 }
 
 /** @param {number} from @param {number} to */
@@ -125,78 +129,88 @@ function linearTicks(from, to) {
   return ticks;
 }
 
+/** Grid lines across the plot, with their labels. @param {Element} root @param {number} left @param {number} right @param {Scale} scale */
+function yAxis(root, left, right, { ticks, place }) {
+  for (const tick of ticks) {
+    const at = place(tick);
+    root.append(
+      svg("line", { x1: left, x2: right, y1: at, y2: at, class: "rnb-grid" }),
+      svg("text", { x: left - 6, y: at + 4, class: "rnb-tick", "text-anchor": "end" }, format(tick)),
+    );
+  }
+}
+
+/** A grid line at each tick, with a label where there is room for one. @param {Element} root @param {Frame} frame */
+function xAxis(root, { left, right, top, bottom, x: { ticks, place } }) {
+  const every = Math.ceil((ticks.length * 34) / (right - left));
+  for (const [i, tick] of ticks.entries()) {
+    const at = place(tick);
+    root.append(svg("line", { x1: at, x2: at, y1: top, y2: bottom, class: "rnb-grid" }));
+    if (i % every === 0) root.append(svg("text", { x: at, y: bottom + 15, class: "rnb-tick", "text-anchor": "middle" }, String(tick)));
+  }
+}
+
+/** A line through these places, with its marker at some. @param {Line} line @param {{x: number, y: number}[]} places
+ * @param {{x: number, y: number, hollow?: boolean}[]} marked */
+function stroke({ style, color, name, marker }, places, marked) {
+  const group = svg("g", { class: `rnb-line rnb-${style}`, style: `color: ${color}`, "data-name": name });
+  group.append(svg("polyline", { points: places.map(({ x, y }) => `${x},${y}`).join(" ") }));
+  if (marker) {
+    for (const { x, y, hollow } of marked) {
+      group.append(svg("path", { d: marker, transform: `translate(${x},${y})`, class: hollow ? "rnb-hollow" : "" }));
+    }
+  }
+  return group;
+}
+
+/** The key of one line in the legend. @param {Line} line */
+function legendKey(line) {
+  const key = svg("svg", { width: 30, height: 12, "aria-hidden": "true" });
+  key.append(stroke(line, [{ x: 0, y: 6 }, { x: 30, y: 6 }], [{ x: 15, y: 6 }]));
+  return key;
+}
+
+/** One line on its band, and a ring around the chosen setting. @param {Line} line @param {Frame} frame @param {number} [chosen] */
+function lineOf(line, { x, y }, chosen) {
+  const shown = line.points.filter((p) => y.holds(p.y)).map((p) => ({ ...p, at: p.x, x: x.place(p.x), y: y.place(p.y) }));
+  const group = stroke(line, shown, shown);
+  const edges = shown.flatMap(({ x, low, high }) => (low === undefined || high === undefined ? [] : [{ x, low: y.place(low), high: y.place(high) }]));
+  if (edges.length > 1) {
+    const points = [...edges.map(({ x, high }) => `${x},${high}`), ...edges.map(({ x, low }) => `${x},${low}`).reverse()];
+    group.prepend(svg("polygon", { points: points.join(" "), class: "rnb-band" }));
+  }
+  const here = line.style === "chosen" && shown.find((p) => p.at === chosen);
+  if (here) group.append(svg("circle", { cx: here.x, cy: here.y, r: 8, class: "rnb-here" }));
+  return group;
+}
+
 /**
  * One plot, drawn anew: axes, lines with bands and markers, the reader's runs, and the chosen setting's rule.
  * Returns the frame within the axes, and its scales. `xSpan` and `ySpan` are what the axes must show beside the points.
  * @param {Element} root an svg element
  * @param {{width: number, height: number, x: Axis, y: Axis, ticks?: number[], lines: Line[], runs?: Point[], chosen?: number,
  *   xSpan?: number[], ySpan?: number[], description: string, compact: boolean, empty?: string}} plot
+ * @returns {Frame}
  */
 function draw(root, { width, height, x, y, ticks, lines, runs = [], chosen, xSpan = [], ySpan = [], description, compact, empty = "" }) {
-  const margin = { left: compact ? 44 : 56, right: 12, top: compact ? 22 : 26, bottom: compact ? 24 : 40 };
+  const [left, right, top, bottom] = compact ? [44, width - 12, 22, height - 24] : [56, width - 12, 26, height - 40];
   const points = lines.flatMap((line) => line.points).concat(runs);
-  const drawable = (/** @type {number} */ v) => Number.isFinite(v) && (!y.log || v > 0);
-  const heights = points.flatMap((p) => [p.y, p.low ?? p.y, p.high ?? p.y]).concat(ySpan).filter(drawable);
-  const xs = scale(ticks ?? points.map((p) => p.x).concat(xSpan), x.log, margin.left, width - margin.right, ticks);
-  const ys = scale(heights, y.log, height - margin.bottom, margin.top);
+  const xs = scale(ticks ?? points.map((p) => p.x).concat(xSpan), x.log, left, right, ticks);
+  const ys = scale(points.flatMap((p) => [p.y, p.low ?? p.y, p.high ?? p.y]).concat(ySpan), y.log, bottom, top);
+  const frame = { left, right, top, bottom, x: xs, y: ys };
+  const centered = { x: (left + right) / 2, "text-anchor": "middle" };
 
   root.replaceChildren();
   set(root, { viewBox: `0 0 ${width} ${height}`, width, height, "aria-label": description });
   root.append(svg("text", { x: 4, y: 14, class: "rnb-title" }, compact ? y.short : y.title));
-  const every = Math.ceil((xs.ticks.length * 34) / (width - margin.left - margin.right));
-  for (const [i, tick] of xs.ticks.entries()) {
-    const at = xs.place(tick);
-    root.append(svg("line", { x1: at, x2: at, y1: margin.top, y2: height - margin.bottom, class: "rnb-grid" }));
-    if (i % every === 0) root.append(svg("text", { x: at, y: height - margin.bottom + 15, class: "rnb-tick", "text-anchor": "middle" }, String(tick)));
-  }
-  for (const tick of ys.ticks) {
-    const at = ys.place(tick);
-    root.append(svg("line", { x1: margin.left, x2: width - margin.right, y1: at, y2: at, class: "rnb-grid" }));
-    root.append(svg("text", { x: margin.left - 6, y: at + 4, class: "rnb-tick", "text-anchor": "end" }, format(tick)));
-  }
-  if (!compact) {
-    const center = (margin.left + width - margin.right) / 2;
-    root.append(svg("text", { x: center, y: height - 6, class: "rnb-title", "text-anchor": "middle" }, x.title));
-  }
-  if (chosen !== undefined) {
-    const at = xs.place(chosen);
-    root.append(svg("line", { x1: at, x2: at, y1: margin.top, y2: height - margin.bottom, class: "rnb-rule" }));
-  }
-  if (!points.length) {
-    root.append(svg("text", { x: (margin.left + width - margin.right) / 2, y: height / 2, class: "rnb-empty", "text-anchor": "middle" }, empty));
-  }
-  for (const line of lines) {
-    const shown = line.points.filter((p) => drawable(p.y)).map((p) => ({ x: xs.place(p.x), y: ys.place(p.y), p }));
-    const group = svg("g", { class: `rnb-line rnb-${line.style}`, style: `color: ${line.color}`, "data-name": line.name });
-    const banded = shown.filter(({ p }) => p.low !== undefined && p.high !== undefined);
-    if (banded.length > 1) {
-      const top = banded.map(({ x, p }) => `${x},${ys.place(/** @type {number} */ (p.high))}`);
-      const bottom = banded.map(({ x, p }) => `${x},${ys.place(/** @type {number} */ (p.low))}`).reverse();
-      group.append(svg("polygon", { points: [...top, ...bottom].join(" "), class: "rnb-band" }));
-    }
-    group.append(svg("polyline", { points: shown.map(({ x, y }) => `${x},${y}`).join(" ") }));
-    if (line.marker) {
-      for (const { x, y, p } of shown) {
-        group.append(svg("path", { d: line.marker, transform: `translate(${x},${y})`, class: p.hollow ? "rnb-hollow" : "" }));
-      }
-    }
-    if (line.style === "chosen") {
-      for (const { x, y, p } of shown) if (p.x === chosen) group.append(svg("circle", { cx: x, cy: y, r: 8, class: "rnb-here" }));
-    }
-    root.append(group);
-  }
-  for (const run of runs.filter((p) => drawable(p.y))) {
+  xAxis(root, frame);
+  yAxis(root, left, right, ys);
+  if (!compact) root.append(svg("text", { ...centered, y: height - 6, class: "rnb-title" }, x.title));
+  if (chosen !== undefined) root.append(svg("line", { x1: xs.place(chosen), x2: xs.place(chosen), y1: top, y2: bottom, class: "rnb-rule" }));
+  if (!points.length) root.append(svg("text", { ...centered, y: height / 2, class: "rnb-empty" }, empty));
+  root.append(...lines.map((line) => lineOf(line, frame, chosen)));
+  for (const run of runs.filter((p) => ys.holds(p.y))) {
     root.append(svg("path", { d: run.hollow ? RING : CROSS, transform: `translate(${xs.place(run.x)},${ys.place(run.y)})`, class: "rnb-mine" }));
   }
-  return { left: margin.left, right: width - margin.right, top: margin.top, bottom: height - margin.bottom, x: xs, y: ys };
-}
-
-/** The key of one line in the legend. @param {Line} line */
-function legendKey(line) {
-  const key = svg("svg", { width: 30, height: 12, "aria-hidden": "true" });
-  const group = svg("g", { class: `rnb-line rnb-${line.style}`, style: `color: ${line.color}`, transform: "translate(0,6)" });
-  group.append(svg("polyline", { points: "0,0 30,0" }));
-  if (line.marker) group.append(svg("path", { d: line.marker, transform: "translate(15,0)" }));
-  key.append(group);
-  return key;
+  return frame;
 }
