@@ -130,7 +130,7 @@ $(libraries)/installed: node_modules/installed
 	echo '// The icons come from the font.' > $(libraries)/scripts/fontawesome.js
 	@touch $@
 
-$(libraries)/widgets.js: book/widgets.js $(libraries)/installed
+$(libraries)/widgets.js: book/widgets.js robustnb/widgets/lab.js $(libraries)/installed
 	node_modules/.bin/esbuild $< --bundle --minify --format=iife --log-level=warning --outfile=$@ --loader:.svg=dataurl \
 	  --alias:anywidget="$$(python -c 'import anywidget, pathlib; print(pathlib.Path(anywidget.__file__).parent / "nbextension/index.js")')" \
 	  --alias:@jupyter-widgets/base7=@jupyter-widgets/base --alias:@jupyter-widgets/controls7=@jupyter-widgets/controls \

@@ -5,6 +5,8 @@ import * as base from "@jupyter-widgets/base";
 import { HTMLManager } from "@jupyter-widgets/html-manager/lib/htmlmanager";
 import "@lumino/widgets/style/index.css";
 
+import { nameSliders } from "../robustnb/widgets/lab.js";
+
 // The widget manager asks MathJax 2's queue to typeset; the book has MathJax 3, which loads after it.
 const hub = {
   Queue(task) {
@@ -30,15 +32,6 @@ function loadAnywidget() {
   require("anywidget"); // an alias that the Makefile sets
   delete window.define;
   return found;
-}
-
-/** ipywidgets' sliders tell a screen reader neither their name nor the value that they show. */
-function nameSliders() {
-  for (const slider of document.querySelectorAll(".widget-slider")) {
-    const handle = slider.querySelector(".noUi-handle");
-    handle?.setAttribute("aria-label", slider.querySelector("label").textContent);
-    handle?.setAttribute("aria-valuetext", slider.querySelector(".widget-readout").textContent);
-  }
 }
 
 /** By a script tag: a page from a disk may load nothing else. */
@@ -74,6 +67,6 @@ async function render() {
 }
 
 window.addEventListener("load", () => {
-  new MutationObserver(nameSliders).observe(document.body, { childList: true, characterData: true, subtree: true });
+  new MutationObserver(() => nameSliders(document)).observe(document.body, { childList: true, characterData: true, subtree: true });
   render();
 });

@@ -106,7 +106,7 @@ class View {
     }
     this.redrawReadout();
     this.bench.redraw();
-    requestAnimationFrame(() => this.nameSliders());
+    if (session.live) requestAnimationFrame(() => nameSliders(this.root.closest(".widget-vbox") ?? this.root));
   }
 
   redrawReadout() {
@@ -165,14 +165,15 @@ class View {
     const caption = html("caption", "", `Means over seeds of trained networks: ${this.content.fixed}`);
     this.numbers.replaceChildren(caption, head, ...body);
   }
+}
 
-  /** ipywidgets' sliders tell a screen reader neither their name nor the value that they show. */
-  nameSliders() {
-    for (const slider of this.root.closest(".widget-vbox")?.querySelectorAll(".rnb-controls .widget-slider") ?? []) {
-      const handle = slider.querySelector(".noUi-handle");
-      handle?.setAttribute("aria-label", slider.querySelector("label")?.textContent ?? "");
-      handle?.setAttribute("aria-valuetext", slider.querySelector(".widget-readout")?.textContent ?? "");
-    }
+/** ipywidgets' sliders tell a screen reader neither their name nor the value that they show.
+ * @param {ParentNode} within the book's pages name all of theirs (book/widgets.js) */
+export function nameSliders(within) {
+  for (const slider of within.querySelectorAll(".widget-slider")) {
+    const handle = slider.querySelector(".noUi-handle");
+    handle?.setAttribute("aria-label", slider.querySelector("label")?.textContent ?? "");
+    handle?.setAttribute("aria-valuetext", slider.querySelector(".widget-readout")?.textContent ?? "");
   }
 }
 
