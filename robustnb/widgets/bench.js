@@ -62,6 +62,7 @@ class Bench {
     const place = state.of > 1 ? `Network ${state.run} of ${state.of}` : "";
     const message = place && state.message ? `${place}. ${state.message}` : state.message;
     const next = `Next: ${session.titleOf(session.setting)}; learning rate ${lr}, ${epochs} epochs, seed ${seed}.`;
+    const unseen = !session.revealed && this.model.get("runs").length ? "Runs appear in the plots after the prediction." : "";
     buttons.pause.textContent = state.paused ? "Resume" : "Pause";
     enable(buttons.pause, running);
     enable(buttons.stop, running);
@@ -70,11 +71,13 @@ class Bench {
     bar.max = (state.of ?? 1) * (state.epochs ?? 1);
     bar.value = ((state.run ?? 1) - 1) * (state.epochs ?? 1) + (state.epoch ?? 0);
     bar.style.visibility = running ? "visible" : "hidden";
-    const which = place && `${place}, width ${state.setting?.width ?? "…"}, depth ${state.setting?.depth ?? "…"}. `;
-    this.status.textContent = running && state.train_loss !== undefined
-      ? `${[state.note, which].filter(Boolean).join(" ")}Epoch ${state.epoch} of ${state.epochs}: loss ${format(state.train_loss)}, `
-        + `P/ε ${format(state.stability)}, κ ${format(state.lazy_ratio)}.`
-      : running ? "Starting …" : [session.note, message, next].filter(Boolean).join(" ");
+    // Of a sweep, how long the wider or deeper ones will take is not known.
+    const left = state.paused ? "" : timeLeft(session.left, place && " for this network");
+    const which = place && `${place}, width ${state.setting?.width ?? "…"}, depth ${state.setting?.depth ?? "…"}.`;
+    const row = `Epoch ${state.epoch} of ${state.epochs}: loss ${format(state.train_loss)}, P/ε ${format(state.stability)}, κ ${format(state.lazy_ratio)}.`;
+    const begun = state.train_loss !== undefined;
+    const said = !running ? [session.note, message, unseen, next] : begun ? [state.note, which, row, left] : ["Starting …"];
+    this.status.textContent = said.filter(Boolean).join(" ");
     // Spoken: the start, each quarter, the end.
     const quarter = Math.floor((4 * bar.value) / bar.max);
     const words = running ? (quarter ? `Training: ${25 * quarter} percent.` : "Training.") : session.note || message;
@@ -101,6 +104,13 @@ class Bench {
       });
     }
   }
+}
+
+/** Roughly how long it will take, if not soon over. @param {number} seconds @param {string} what */
+function timeLeft(seconds, what) {
+  if (!(seconds >= 5)) return "";
+  const time = seconds < 90 ? `${5 * Math.round(seconds / 5)} s` : `${Math.round(seconds / 60)} min`;
+  return `About ${time} left${what}.`;
 }
 
 /** To the clipboard; a page opened from a disk has no Clipboard API, so through a selection there. @param {string} text */

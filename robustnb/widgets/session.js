@@ -33,7 +33,7 @@ class Session {
     /** Is there a kernel behind it? It trains then; else the page does. */
     this.live = Boolean(model.widget_manager?.kernel);
     this.engine = this.live ? undefined : new PageEngine(model);
-    /** The rows of the run under way, or of the last. @type {any[]} */
+    /** The rows of the run under way, or of the last, and when each came (`at`; NaN if a pause followed). @type {any[]} */
     this.history = [];
     /** Where a preset asks for a prediction, what was measured stays hidden until it is made. */
     this.revealed = !model.get("predict");
@@ -103,7 +103,24 @@ class Session {
   progressed() {
     const state = this.model.get("progress");
     if (state.epoch === 0 || (!state.running && !state.message)) this.history = [];
-    if (state.train_loss !== undefined && this.history[this.history.length - 1]?.epoch !== state.epoch) this.history.push(state);
+    if (state.train_loss !== undefined && this.history[this.history.length - 1]?.epoch !== state.epoch) {
+      this.history.push({ ...state, at: performance.now() });
+    }
+    if (state.paused && this.history.length) this.history[this.history.length - 1].at = NaN;
+  }
+
+  /** Seconds to the end of this network, at the pace of its epochs so far (but those with a pause); NaN while too little has been seen. */
+  get left() {
+    const { history } = this;
+    let [epochs, time] = [0, 0];
+    for (let i = 1; i < history.length; i++) {
+      const took = history[i].at - history[i - 1].at;
+      if (Number.isNaN(took)) continue;
+      epochs += history[i].epoch - history[i - 1].epoch;
+      time += took / 1000;
+    }
+    const last = history[history.length - 1];
+    return time > 1 ? ((last.epochs - last.epoch) * time) / epochs : NaN;
   }
 
   /** Put the settings into the page's address, beside what is there. */

@@ -56,6 +56,14 @@ def test_a_curve_is_called_by_its_shape(ys, error, shape):
     assert node(f"return SHAPES[shapeOf({json.dumps(points)})];", "curves.js") == shape
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [("NaN", ""), (4, ""), (41, "About 40 s left."), (100, "About 2 min left."), (4000, "About 67 min left.")],
+)
+def test_the_time_left_is_said_roughly(seconds, words):
+    assert node(f"return timeLeft({seconds}, '');", "bench.js") == words
+
+
 def test_random_numbers_follow_their_laws_and_their_seed():
     """Kolmogorov–Smirnov and chi-squared, each at 1e-4; the seeds are fixed."""
     code = """

@@ -266,6 +266,15 @@ def test_a_lost_graphics_device_falls_back_to_webassembly_and_says_so(gpu_watche
     assert gpu_watched.trouble == []
 
 
+# In place of the page's worker, one that does nothing; what it would answer, the test says.
+SILENT = """() => {
+  const worker = new EventTarget();
+  worker.postMessage = () => {};
+  const answer = (data) => worker.dispatchEvent(new MessageEvent("message", { data }));
+  Object.assign(window.robustnb, { worker: Promise.resolve(worker), digits: { inputs: 64 }, answer });
+}"""
+
+
 @pytest.fixture
 def lab_page(watched):
     page = open_page(watched, HTML.as_uri(), "book/index")
@@ -356,6 +365,32 @@ def test_a_second_laboratory_takes_over_the_page_s_worker(watched):
     assert watched.trouble == []
 
 
+def test_a_late_error_of_a_run_does_not_end_the_next_one(lab_page):
+    lab_page.evaluate(SILENT)
+    for _ in range(2):
+        press(lab_page, "Train")
+        until(lab_page, "Starting …")
+    for run, error in ((1, ""), (2, "Error: of run 2")):
+        lab_page.evaluate(f"window.robustnb.answer({{ kind: 'error', id: '{run}.1', message: 'of run {run}' }})")
+        lab_page.wait_for_timeout(200)
+        assert lab_page.locator(".rnb-error").inner_text() == error
+        assert lab_page.locator(".rnb-stop").get_attribute("aria-disabled") == str(bool(error)).lower()
+
+
+def test_a_long_run_says_how_long_it_will_take(lab_page):
+    set_number(lab_page, "epochs", 1000)
+    for _ in range(2):
+        control(lab_page, "width m", "slider").press("ArrowRight")
+    press(lab_page, "Train")
+    until(lab_page, "left.")
+    assert re.search(r"κ [^ ]+\. About \d+ (s|min) left\.$", status(lab_page))
+    lab_page.wait_for_timeout(1000)
+    press(lab_page, "Pause")
+    lab_page.wait_for_timeout(400)
+    assert "left" not in status(lab_page)
+    press(lab_page, "Stop")
+
+
 def test_a_laboratory_of_other_data_is_not_trained_on_the_digits(watched, tmp_path):
     lab = Laboratory("Other data?", width=4, depth=2, device="cpu")
     lab.view.shape = lab.view.shape | {"inputs": 784}
@@ -409,6 +444,17 @@ def test_points_are_copied_as_csv(browser, server):
     assert line.startswith("he,16,8,0.05,1,0,")
     assert line.endswith(",wasm")
     context.close()
+
+
+def test_a_run_before_the_prediction_says_why_it_is_not_seen(watched):
+    page = open_page(watched, HTML.as_uri(), "book/introduction")
+    set_number(page, "epochs", 1)
+    press(page, "Train")
+    until(page, "Runs appear in the plots after the prediction.")
+    assert page.locator(".rnb-main .rnb-mine").count() == 0
+    page.get_by_role("button", name="falls", exact=True).click()
+    assert "after the prediction" not in status(page)
+    assert page.locator(".rnb-main .rnb-mine").count() == 1
 
 
 def test_the_reader_predicts_and_then_sees(watched):
