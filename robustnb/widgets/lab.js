@@ -23,11 +23,12 @@ class View {
     side.append(...this.panels.slice(1));
     this.plots.append(main, side);
     this.legend = html("ul", "rnb-legend");
+    this.fault = spoken("rnb-fault", "alert");
     this.details = html("details", "rnb-numbers");
     this.numbers = html("table");
     this.details.append(html("summary", "", "The numbers behind this plot"), this.numbers);
     this.details.addEventListener("toggle", later);
-    this.root.append(guess.root, guess.answer, this.readout, this.plots, this.legend, ...bench.parts, this.digit.root, this.details);
+    this.root.append(guess.root, guess.answer, this.readout, this.plots, this.legend, ...bench.parts, this.fault, this.digit.root, this.details);
     el.append(this.root);
 
     this.scheduled = false;
@@ -38,14 +39,12 @@ class View {
     /** @type {[string, () => void][]} */
     this.events = [
       ["change:progress", () => this.later("progress")],
-      ["change:moves", () => attempt(() => this.digit.redraw())],
-      [["runs", "error", ...SHARED].map((name) => `change:${name}`).join(" "), later],
+      [["runs", "moves", "error", ...SHARED].map((name) => `change:${name}`).join(" "), later],
     ];
     for (const [names, f] of this.events) this.model.on(names, f);
     this.resized = new ResizeObserver(later);
     this.resized.observe(this.plots);
     session.opened();
-    this.digit.redraw();
     this.redraw();
   }
 
@@ -56,13 +55,16 @@ class View {
   }
 
   /** What goes wrong where the reader has only moved something must reach the reader, and go on to whoever tests the page.
-   * @param {() => void} act */
-  attempt(act) {
+   * @param {() => void} act @param {string} [otherwise] what stands there when all goes well */
+  attempt(act, otherwise = "") {
+    let fault = otherwise;
     try {
       act();
     } catch (error) {
-      this.bench.error.textContent = `The laboratory failed. ${error}`;
+      fault = `The laboratory failed. ${error}`;
       throw error;
+    } finally {
+      if (this.fault.textContent !== fault) this.fault.textContent = fault;
     }
   }
 
@@ -74,7 +76,8 @@ class View {
     const frame = () => requestAnimationFrame(() => {
       const { whole } = this;
       this.scheduled = this.whole = false;
-      this.attempt(() => (whole ? this.redraw() : this.bench.redraw()));
+      if (whole) this.attempt(() => this.redraw());
+      else this.attempt(() => this.bench.redraw(), this.fault.textContent ?? ""); // a row of the run mends nothing else
     });
     if (what === "progress" && this.calm.matches && this.bench.progress.running) setTimeout(frame, 500);
     else frame();
@@ -106,6 +109,7 @@ class View {
     }
     this.redrawReadout();
     this.bench.redraw();
+    this.digit.redraw();
     if (session.live) requestAnimationFrame(() => nameSliders(this.root.closest(".widget-vbox") ?? this.root));
   }
 

@@ -440,11 +440,29 @@ def test_whatever_goes_wrong_in_the_view_reaches_the_reader_and_the_tests(watche
     page = open_page(watched, HTML.as_uri(), "book/index")
     page.evaluate("() => { document.querySelector('.rnb-large').append = () => { throw new Error('hidden'); }; }")
     control(page, "width m", "slider").press("ArrowRight")
-    page.locator(".rnb-error", has_text="The laboratory failed. Error: hidden").wait_for()
+    page.locator(".rnb-fault", has_text="The laboratory failed. Error: hidden").wait_for()
     assert set(watched.trouble) == {"page error: hidden"}  # once a drawing, and a late change of size draws too
     page.evaluate("() => { delete document.querySelector('.rnb-large').append; }")
     control(page, "width m", "slider").press("ArrowRight")  # what works again takes the message away
-    page.wait_for_function("document.querySelector('.rnb-error').innerText === ''")
+    page.wait_for_function("document.querySelector('.rnb-fault').innerText === ''")
+
+
+def test_what_went_wrong_with_the_digit_is_said_while_a_network_trains(watched):
+    page = open_page(watched, HTML.as_uri(), "book/index")
+    fault = page.locator(".rnb-fault")
+    page.evaluate("() => { document.querySelector('.rnb-digit svg').append = () => { throw new Error('hidden'); }; }")
+    set_number(page, "epochs", 900)
+    press(page, "Train")
+    until(page, "Epoch ")
+    page.locator(".rnb-digit select").select_option(label="3")
+    before = status(page)
+    page.wait_for_function("before => document.querySelector('.rnb-status').innerText !== before", arg=before)
+    assert fault.inner_text() == "The laboratory failed. Error: hidden"
+    press(page, "Stop")
+    page.evaluate("() => { delete document.querySelector('.rnb-digit svg').append; }")
+    page.locator(".rnb-digit select").select_option(label="4")
+    assert fault.inner_text() == ""
+    assert set(watched.trouble) <= {"page error: hidden"}
 
 
 def test_a_sweep_in_steps_waits_before_each_network(lab_page):
