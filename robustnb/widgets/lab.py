@@ -211,6 +211,8 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         controls = chosen | typed
         for control in controls.values():
             control.tooltip = control.description
+        for control in typed.values():  # what is typed out of its range is moved into it without a word
+            control.tooltip += f", from {control.min:,.10g} to {control.max:,.10g}"
         order = ("width_index", "depth_index", "init_index", "c", "x_index", "y_index", "lr", "epochs", "seed")
         return ipywidgets.Box([controls[name] for name in order]).add_class("rnb-controls")
 

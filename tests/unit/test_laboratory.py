@@ -51,6 +51,11 @@ def test_each_initialization_has_a_marker_of_its_own(lab):
     assert markers["ntk"] == "M0.0,-4.0L-4.0,4.0L4.0,4.0L0.0,-4.0Z"
 
 
+def test_what_is_typed_says_its_range(lab):
+    tooltips = {control.tooltip for control in lab.children[0].children}
+    assert {"epochs, from 1 to 1,000", "exponent c, from 0.5 to 3", "seed, from 0 to 2,147,483,647"} < tooltips
+
+
 def test_a_run_adds_its_point_and_repeats_the_atlas(lab):
     lab.train([SETTING | {"epochs": 50}]).join()
     assert lab.view.error == ""
