@@ -65,10 +65,10 @@ class DigitPanel {
       + ` P/ε = ${format(stability)} is the mean of such movements over test images and perturbations, for small ε.`;
   }
 
-  /** Each of the outputs before (ring) and after (dot), once there are some. @param {number[] | undefined} before @param {number[] | undefined} after @param {number} radius */
+  /** Each of the outputs before (ring) and after (dot), if there are some. @param {number[] | undefined} before @param {number[] | undefined} after @param {number} radius */
   drawOutputs(before, after, radius) {
     const [width, height] = [300, 130];
-    const ys = scale(this.model.get("moves").outputs?.[Number(this.which.value)].flat() ?? [], false, height - 20, 22);
+    const ys = scale(this.model.get("moves").outputs?.[Number(this.which.value)].flat() ?? [-1, 1], false, height - 20, 22);
     // Where a network has hardly left 0, the labels are as long as -2.5 · 10⁻¹³.
     const longest = Math.max(...ys.ticks.map((tick) => format(tick).length));
     const [left, right] = [Math.max(34, 8 + 5.6 * longest), width - 8];
@@ -78,7 +78,7 @@ class DigitPanel {
       : "Outputs for the classes 0 to 9: nothing trained yet.";
     set(this.plot, { width, height, viewBox: `0 0 ${width} ${height}`, "aria-label": words });
     this.plot.append(svg("text", { x: 4, y: 14, class: "rnb-title" }, `output of each class at ε = 0 (ring), ε = ${format(radius)} (dot)`));
-    if (before) yAxis(this.plot, left, right, ys);
+    yAxis(this.plot, left, right, ys);
     for (let i = 0; i < 10; i++) {
       const x = left + ((i + 0.5) * (right - left)) / 10;
       this.plot.append(svg("text", { x, y: height - 5, class: "rnb-tick", "text-anchor": "middle" }, String(i)));
