@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 
 from robustnb.notebooks import WIDGET_STATE
-from robustnb.widgets.lab import View
 from robustnb.widgets.slides import compact_svg
+from robustnb.widgets.view import View
 
 VIEW = f"{View.__module__}.{View.__qualname__}"
 

@@ -51,7 +51,7 @@ async function render() {
   for (const state of document.querySelectorAll('script[type="application/vnd.jupyter.widget-state+json"]')) {
     const manager = new HTMLManager({ loader });
     const held = JSON.parse(state.textContent);
-    const laboratories = Object.values(held.state).filter((model) => model.state._anywidget_id === "robustnb.widgets.lab.View");
+    const laboratories = Object.values(held.state).filter((model) => model.state._anywidget_id === "robustnb.widgets.view.View");
     if (laboratories.length) await load("robustnb-view.js"); // their code, which all pages share
     for (const laboratory of laboratories) Object.assign(laboratory.state, window.robustnb.view);
     const models = await manager.set_state(held);

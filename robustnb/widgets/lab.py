@@ -14,46 +14,19 @@ import traceback
 import weakref
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from typing import Any, TypedDict
 
-import anywidget
 import ipywidgets
-import pandas as pd
 import torch
-import traitlets
-from matplotlib.markers import MarkerStyle
-from matplotlib.transforms import Affine2D
 
-from .. import theory
 from .._checks import check_choice, check_count, check_flag, check_real, shown
 from ..atlas import SWEEPS, load_atlas
-from ..data import DATASETS, Dataset, load_data
-from ..figures import COLORS, MARKERS, over_seeds
-from ..initialization import NAMED, Initialization, get_initialization
+from ..data import DATASETS, load_data
+from ..initialization import Initialization, get_initialization
 from ..networks import fully_connected, resolve_device
-from ..stability import Network, uniform_in_ball
+from ..stability import Network
 from ..training import Rows, train
-
-AXES = {"width": "width m", "depth": "depth L"}
-MEASURES = {"stability": "P/ε", "lazy_ratio": "κ", "test_accuracy": "accuracy"}
-# Their places are in the addresses that readers keep: any further one comes last.
-KINDS = {"he": "He", "lecun": "LeCun", "ntk": "NTK", "m^-c": "m⁻ᶜ"} | {name: one.label for name, one in NAMED.items()}
-WIDTHS = [2**k for k in range(2, 11)]
-DEPTHS = list(range(2, 11))
-# Of the numbers that the reader types: least, greatest, step; whole numbers have a whole step.
-RANGES: dict[str, tuple[float, float, float]] = {
-    "c": (0.5, 3, 0.5),
-    "lr": (0, 1e9, 0.01),
-    "epochs": (1, 1000, 1),
-    "seed": (0, 2**31 - 1, 1),
-}
-# Radii at which the view shows a perturbed digit and the outputs for it.
-RADII = [k / 10 for k in range(31)]
-
-_SUPERSCRIPTS = str.maketrans("0123456789.", "⁰¹²³⁴⁵⁶⁷⁸⁹·")
-_HERE = Path(__file__).parent
-_MODULES = ("plot.js", "curves.js", "page.js", "session.js", "content.js", "sketch.js", "guess.js", "digit.js", "bench.js", "lab.js")
+from .view import AXES, DEPTHS, KINDS, MEASURES, RANGES, WIDTHS, View, make_view, rounded
 
 
 class Setting(TypedDict):
@@ -66,48 +39,6 @@ class Setting(TypedDict):
     lr: float
     epochs: int
     seed: int
-
-
-class View(anywidget.AnyWidget):
-    """What the laboratory draws (lab.js and the scripts beside it). Every trait is synced; settings are indices into the lists."""
-
-    # One module from plain scripts, so that it needs no bundler and no second request.
-    _esm = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _MODULES)
-    _css = (_HERE / "lab.css").read_text(encoding="utf-8")  # not as a path: anywidget would watch it, and keep every view alive
-
-    table = traitlets.Dict().tag(sync=True)
-    series: traitlets.List[dict[str, str]] = traitlets.List().tag(sync=True)
-    shape = traitlets.Dict().tag(sync=True)
-    name = traitlets.Unicode().tag(sync=True)
-    predict = traitlets.Bool(False).tag(sync=True)
-    digits = traitlets.Dict().tag(sync=True)
-    limits = traitlets.Dict().tag(sync=True)
-    kinds: traitlets.List[str] = traitlets.List(list(KINDS)).tag(sync=True)
-    widths: traitlets.List[int] = traitlets.List(WIDTHS).tag(sync=True)
-    depths: traitlets.List[int] = traitlets.List(DEPTHS).tag(sync=True)
-    init_index = traitlets.Int(0).tag(sync=True)
-    width_index = traitlets.Int(0).tag(sync=True)
-    depth_index = traitlets.Int(0).tag(sync=True)
-    x_index = traitlets.Int(0).tag(sync=True)
-    y_index = traitlets.Int(0).tag(sync=True)
-    c = traitlets.Float(1.5).tag(sync=True)
-    lr = traitlets.Float(0.05).tag(sync=True)
-    epochs = traitlets.Int(50).tag(sync=True)
-    seed = traitlets.Int(0).tag(sync=True)
-    runs: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
-    progress = traitlets.Dict().tag(sync=True)
-    moves = traitlets.Dict().tag(sync=True)
-    error = traitlets.Unicode().tag(sync=True)
-
-    def __init__(self, **traits: Any) -> None:
-        # The thread that trains and the kernel's own both write traits, and ipywidgets guards neither from the other.
-        self.lock = threading.RLock()
-        super().__init__(**traits)
-
-    def set_state(self, sync_data: dict[str, Any]) -> None:
-        """What the browser changed."""
-        with self.lock:
-            super().set_state(sync_data)
 
 
 class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
@@ -146,39 +77,14 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
             raise TypeError(f"question must be a text, not {shown(question)}.")
         check_flag("predict", predict)
         check_choice("atlas", atlas, tuple(name for name in DATASETS if name in SWEEPS))
-        measured = load_atlas(atlas)
-        # Wider ones have too few seeds for a band.
-        measured = measured[measured.width <= 256]
-        check_choice("x", x, tuple(AXES))
-        check_choice("y", y, tuple(MEASURES))
-        init = get_initialization(init).name
-        for name, value, held in (("width", width, WIDTHS), ("depth", depth, DEPTHS)):
-            if not isinstance(value, int) or value not in held:
-                raise ValueError(f"{name} must be one of {', '.join(map(str, held))}, not {shown(value)}.")
+        opening = _opening(x, y, init, width, depth)
         resolve_device(device)
-        kind, c = ("m^-c", float(init[3:])) if init.startswith("m^-") else (init, 1.5)
-        low, high, step = RANGES["c"]
-        if not low <= c <= high or c % step:
-            raise ValueError(f"init must have an exponent from {low:g} to {high:g} in steps of {step:g}, not {init!r}.")
-        inits = sorted(set(measured.init), key=list(COLORS).index)
 
         self._data = load_data(atlas)
         self._device = device
-        self.view = View(
-            table=_table(measured, inits),
-            series=[{"name": name, "label": _label(name), "color": COLORS[name], "marker": _marker(name)} for name in inits],
-            shape=_shape(self._data.inputs, self._data.classes),
-            digits=_digits(self._data),
-            limits=_limits(),
-            name=re.sub(r"[^a-z0-9]+", "-", question.lower()).strip("-")[:32] or "lab",
-            predict=predict,
-            init_index=list(KINDS).index(kind),
-            c=c,
-            width_index=WIDTHS.index(width),
-            depth_index=DEPTHS.index(depth),
-            x_index=list(AXES).index(x),
-            y_index=list(MEASURES).index(y),
-        )
+        name = re.sub(r"[^a-z0-9]+", "-", question.lower()).strip("-")[:32] or "lab"
+        # Wider ones have too few seeds for a band.
+        self.view = make_view(self._data, load_atlas(atlas).query("width <= 256"), name=name, predict=predict, **opening)
         self._log = ipywidgets.Output()
         self.view.on_msg(self._on_message)
         _LABORATORIES.add(self)
@@ -342,7 +248,28 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
         radii = torch.tensor(digits["radii"], dtype=network.dtype, device=network.device)[:, None]
         with torch.no_grad():
             f = network((x + radii * delta).flatten(0, 1))[0]
-        return [[[_rounded(v) for v in row] for row in rows] for rows in f.unflatten(0, (len(x), len(radii))).tolist()]
+        return [[[rounded(v) for v in row] for row in rows] for rows in f.unflatten(0, (len(x), len(radii))).tolist()]
+
+
+def _opening(x: str, y: str, init: str | Initialization, width: int, depth: int) -> dict[str, Any]:
+    """The traits of the view that say where it begins; ValueError for what the controls do not have."""
+    check_choice("x", x, tuple(AXES))
+    check_choice("y", y, tuple(MEASURES))
+    for name, value, held in (("width", width, WIDTHS), ("depth", depth, DEPTHS)):
+        if not isinstance(value, int) or value not in held:
+            raise ValueError(f"{name} must be one of {', '.join(map(str, held))}, not {shown(value)}.")
+    kind, power, exponent = get_initialization(init).name.partition("m^-")
+    c, (low, high, step) = float(exponent) if power else View.c.default_value, RANGES["c"]
+    if not low <= c <= high or c % step:
+        raise ValueError(f"init must have an exponent from {low:g} to {high:g} in steps of {step:g}, not {init!r}.")
+    of = {
+        "x": (AXES, x),
+        "y": (MEASURES, y),
+        "init": (KINDS, "m^-c" if power else kind),
+        "width": (WIDTHS, width),
+        "depth": (DEPTHS, depth),
+    }
+    return {"c": c} | {f"{name}_index": list(values).index(value) for name, (values, value) in of.items()}
 
 
 def _parts(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
@@ -385,54 +312,3 @@ class _Run:
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     """JSON knows no NaN: None stands for it."""
     return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
-
-
-def _label(init: str) -> str:
-    return KINDS.get(init) or f"m⁻{init[3:].translate(_SUPERSCRIPTS)}"
-
-
-def _marker(init: str) -> str:
-    """The outline of its marker in the figures, eight pixels wide, as SVG has it."""
-    marker = MarkerStyle(MARKERS[init])
-    outline = marker.get_path().transformed(marker.get_transform() + Affine2D().scale(8, -8)).to_polygons()
-    return "".join(f"M{'L'.join(f'{x:.1f},{y:.1f}' for x, y in polygon)}Z" for polygon in outline)
-
-
-def _shape(inputs: int, outputs: int) -> dict[str, Any]:
-    """What the view needs for the exact value at initialization: d, o, E‖δ‖/ε, E χ_o and each width's ReLU gain."""
-    gain = theory.log_relu_gain(WIDTHS).tolist()
-    chi = float(theory.log_mean_chi(outputs))
-    return {"inputs": inputs, "outputs": outputs, "ball": float(theory.mean_ball_radius(inputs)), "log_chi": chi, "log_gain": gain}
-
-
-def _digits(data: Dataset) -> dict[str, Any]:
-    """For each class its first test image x, and a perturbation δ uniform in the unit ball: the view shows x + ε δ at the radii."""
-    rows = [int((data.y_test == label).nonzero()[0]) for label in range(data.classes)]
-    deltas = uniform_in_ball((data.classes, data.inputs), radius=1.0, seed=0)
-    columns = {"pixels": data.x_test[rows].tolist(), "deltas": deltas.tolist()}
-    rounded = {name: [[_rounded(v) for v in row] for row in rows] for name, rows in columns.items()}
-    return rounded | {"labels": list(range(data.classes)), "radii": RADII, "side": math.isqrt(data.inputs)}
-
-
-def _limits() -> dict[str, tuple[float, float, bool]]:
-    """Least and greatest value of each setting, and whether it must be whole: what an address may hold."""
-    sizes = {"init": KINDS, "width": WIDTHS, "depth": DEPTHS, "x": AXES, "y": MEASURES}
-    indices = {f"{name}_index": (0, len(values) - 1, True) for name, values in sizes.items()}
-    return indices | {name: (low, high, isinstance(step, int)) for name, (low, high, step) in RANGES.items()}
-
-
-def _table(measured: pd.DataFrame, inits: list[str]) -> dict[str, Any]:
-    """The atlas as the view draws it: means and standard errors over seeds, a column a list; init is an index into `inits`."""
-    key = ["init", "depth", "width"]
-    table = measured[[*key, "lr", "epoch"]].drop_duplicates().sort_values(key)
-    for value in MEASURES:
-        summary = over_seeds(measured, key, value).rename(columns={"mean": value, "error": f"{value}_error"})
-        table = table.drop(columns=["n", "untrained"], errors="ignore").merge(summary, on=key, how="left")
-    counts = table[["n", "untrained"]].fillna(0).astype(int)
-    columns = table.assign(init=table.init.map(inits.index), **counts)
-    return {str(name): [None if pd.isna(v) else _rounded(v) for v in column.tolist()] for name, column in columns.items()}
-
-
-def _rounded(value: float) -> float:
-    """Five digits are more than a plot shows, and a third of the page's weight."""
-    return value if isinstance(value, int) else float(f"{value:.5g}")

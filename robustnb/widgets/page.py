@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..data import load_data
-from .lab import View
+from .view import View
 
 SCALE = 16  # a digit's pixel is a whole number from 0 to 16
 

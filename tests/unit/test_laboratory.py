@@ -16,7 +16,7 @@ from ipywidgets.widgets.widget import _instances
 from robustnb import fully_connected, load_data, non_lazy, train
 from robustnb.atlas import load_atlas
 from robustnb.widgets import Laboratory
-from robustnb.widgets.lab import RANGES
+from robustnb.widgets.view import RANGES
 
 MOVES = 1000 if int(os.environ.get("ROBUSTNB_EXAMPLES", "25")) >= 1000 else 150
 SETTING = {"init": 0, "c": 1.5, "width": 8, "depth": 2, "lr": 0.05, "epochs": 1, "seed": 0}

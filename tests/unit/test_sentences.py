@@ -21,7 +21,7 @@ from robustnb.atlas import CONV_LR, FIT_LR, FITTED, NEAR_BEST, NON_LAZY, PAPER, 
 from robustnb.convnets import convolutional
 from robustnb.settings import SHAPES
 from robustnb.training import UNTRAINED
-from robustnb.widgets.lab import View
+from robustnb.widgets.view import View
 
 BOOK = Path(__file__).parents[2] / "book"
 DEPTHS = [2, 3, 4, 5, 6, 8, 10]
