@@ -1,6 +1,7 @@
 """The notebooks as committed, the runner that executes them, and the errors that it must not miss."""
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -47,6 +48,8 @@ def test_the_executed_notebook_is_whole_and_every_figure_has_alternative_text(pa
         cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"
     ]
     assert not list(hidden_errors(executed))
+    # A letter of Matplotlib's own in a figure whose text stays text, as $\mathbb{E}$: no reader's font has it.
+    assert not re.search("[\ue000-\uf8ff]", json.dumps(executed, ensure_ascii=False))
     for cell in executed.cells:
         assert not [output for output in cell.get("outputs", []) if output.output_type == "error"]
         pictures = [output for output in cell.get("outputs", []) if {"image/png", "image/svg+xml"} & set(output.get("data", {}))]
