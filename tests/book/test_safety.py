@@ -92,7 +92,7 @@ def test_the_policy_holds_no_part_that_no_page_needs(part, directive, browser):
             page.wait_for_timeout(3000)
         for button in page.locator("[onclick='toggleFullScreen()']").all():
             button.dispatch_event("click")
-        errors = page.locator(".rnb-error").all_inner_texts()
+        errors = page.locator(".rnb-error, .rnb-fault").all_inner_texts()
         refused = page.evaluate("window.refused")
         page.close()
     missed = any(report.startswith(directive) for report in refused)
