@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -155,9 +154,7 @@ _ALONE = threading.Lock()
 @contextmanager
 def _differentiable_kernels() -> Iterator[None]:
     """Attention and recurrent layers by torch's plain kernels: the fused ones have no derivative in forward mode."""
-    with _ALONE, warnings.catch_warnings():
-        # Forward mode still is made of what torch itself has deprecated.
-        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+    with _ALONE:
         fused, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
         torch.backends.mha.set_fastpath_enabled(False)
         torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
