@@ -87,6 +87,8 @@ class View {
     const { session, content } = this;
     const { x, y: first, setting } = session;
     const runs = session.revealed ? content.mine() : [];
+    // Crosses of several rates say which is whose.
+    const several = new Set(runs.map((r) => r.lr)).size > 1;
     const total = this.plots.clientWidth || 640;
     const wide = total > 620;
     const mainWidth = wide ? Math.round(total * 0.64) : total;
@@ -99,7 +101,9 @@ class View {
         x: SCALES[x], y: SCALES[y], ticks: this.model.get(`${x}s`), lines, chosen: setting[x], compact: i > 0,
         empty: session.revealed ? "not measured" : i ? "after your prediction" : "",
         ySpan: session.revealed || i ? [] : content.span(y),
-        runs: runs.filter((r) => r[y] !== null).map((r) => ({ x: r[x], y: /** @type {number} */ (r[y]), hollow: r.untrained })),
+        runs: runs.filter((r) => r[y] !== null).map((r) => (
+          { x: r[x], y: /** @type {number} */ (r[y]), hollow: r.untrained, label: several && i === 0 ? `rate ${r.lr}` : "" }
+        )),
         description: content.describe(lines, y),
       });
       if (i === 0) {

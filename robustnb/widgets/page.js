@@ -97,7 +97,7 @@ class PageEngine {
 
   /** Pause, step, resume, stop or reset. @param {any} message */
   direct(message) {
-    if (message.kind === "reset") this.write({ runs: [], progress: {}, error: "" });
+    if (message.kind === "reset") this.write({ runs: [], progress: {}, moves: {}, error: "" });
     if (message.kind === "pause" || message.kind === "step" || message.kind === "resume") {
       this.write({ progress: { ...this.model.get("progress"), paused: message.kind !== "resume" } });
     }
@@ -136,7 +136,7 @@ class PageEngine {
           const state = { ...row, running: true, paused, epochs: setting.epochs, run, of, setting, note: this.note };
           if (this.id === id && !this.stopped) this.write({ progress: state });
         } else if (message.kind === "fallback") {
-          this.note = "The graphics device failed: trained anew in WebAssembly.";
+          if (this.id === id) this.note = "The graphics device failed: trained anew in WebAssembly.";
         } else {
           worker.removeEventListener("message", listener);
           if (message.kind === "error") reject(new Error(message.message));

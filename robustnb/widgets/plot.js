@@ -4,7 +4,7 @@
 /**
  * @typedef {"stability" | "lazy_ratio" | "test_accuracy"} Measure
  * @typedef {{title: string, short: string, log: boolean}} Axis
- * @typedef {{x: number, y: number, low?: number, high?: number, hollow?: boolean}} Point  hollow: untrained
+ * @typedef {{x: number, y: number, low?: number, high?: number, hollow?: boolean, label?: string}} Point  hollow: untrained
  * @typedef {{points: Point[], style: string, color: string, marker?: string, name: string}} Line
  * @typedef {ReturnType<typeof scale>} Scale
  * @typedef {{left: number, right: number, top: number, bottom: number, x: Scale, y: Scale}} Frame
@@ -210,7 +210,10 @@ function draw(root, { width, height, x, y, ticks, lines, runs = [], chosen, xSpa
   if (!points.length) root.append(svg("text", { ...centered, y: height / 2, class: "rnb-empty" }, empty));
   root.append(...lines.map((line) => lineOf(line, frame, chosen)));
   for (const run of runs.filter((p) => ys.holds(p.y))) {
-    root.append(svg("path", { d: run.hollow ? RING : CROSS, transform: `translate(${xs.place(run.x)},${ys.place(run.y)})`, class: "rnb-mine" }));
+    const [at, height] = [xs.place(run.x), ys.place(run.y)];
+    root.append(svg("path", { d: run.hollow ? RING : CROSS, transform: `translate(${at},${height})`, class: "rnb-mine" }));
+    const side = at < right - 60 ? { x: at + 10, "text-anchor": "start" } : { x: at - 10, "text-anchor": "end" };
+    if (run.label) root.append(svg("text", { ...side, y: height + 4, class: "rnb-tick" }, run.label));
   }
   return frame;
 }

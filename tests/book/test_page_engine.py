@@ -306,6 +306,13 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(lab_page):
         until(lab_page, "Done: ")
         results.append(re.search(r"Done: [^.]+\.\d+", status(lab_page))[0])
     assert results[0] == results[1] != results[2]
+    # Of one rate no cross says which; of several each does.
+    rates = lab_page.locator(".rnb-main text", has_text=re.compile(r"^rate "))
+    assert rates.count() == 0
+    set_number(lab_page, "learning rate", 0.2)
+    press(lab_page, "Train")
+    lab_page.wait_for_function("document.querySelectorAll('.rnb-main .rnb-mine').length === 4", timeout=60_000)
+    assert rates.all_text_contents() == ["rate 0.05"] * 3 + ["rate 0.2"]
 
 
 def test_pause_step_resume_stop_and_reset(lab_page):
