@@ -234,8 +234,6 @@ def _alone_on_a_core() -> None:
     """Of a process pool: one thread in each, and none outlives who started it, who alone answers Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    # Else it takes a semaphore of the system's, which who is killed leaves behind.
-    tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -248,6 +246,12 @@ def _end_with_parent() -> None:
 
 def _time(seconds: float) -> str:
     return f"{seconds:.0f} core seconds" if seconds < 60 else f"{seconds / 3600:.2f} core hours"
+
+
+def interrupted(*_: object) -> None:
+    """Ctrl-C ends it here and now, and its processes with it: a KeyboardInterrupt can get lost on its way up, a results file cannot."""
+    os.write(2, b"\nInterrupted. What was measured is kept: give the same command again to go on.\n")
+    os._exit(128 + signal.SIGINT)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -284,9 +288,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{parser.prog}: A process of --workers ended before its time, as it does where memory runs out. What was measured is kept: "
             "give the same command again, with fewer of them."
         )
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: Interrupted. What was measured is kept: give the same command again to go on.", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
 
 
 def _measure_named(chosen: argparse.Namespace, named: Sweep) -> None:
@@ -304,15 +305,11 @@ def _measure_named(chosen: argparse.Namespace, named: Sweep) -> None:
 
     arguments = (named.settings, None, chosen.out)
     if chosen.workers:
+        # Interrupted, a pool leaves its semaphores to Python's tracker, which would warn of them.
+        sys.warnoptions.append("ignore:resource_tracker:UserWarning")
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(chosen.workers, mp_context=context, initializer=_alone_on_a_core) as executor:
-            try:
-                table = _sweep(*arguments, executor, chosen.device, chosen.minutes, True, workers=chosen.workers, added=write_card)
-            except KeyboardInterrupt:
-                # The executor would wait for what they train.
-                for process in multiprocessing.active_children():
-                    process.kill()
-                raise
+            table = _sweep(*arguments, executor, chosen.device, chosen.minutes, True, workers=chosen.workers, added=write_card)
     else:
         table = _sweep(*arguments, None, chosen.device, chosen.minutes, True, added=write_card)
     seconds = f"{time.perf_counter() - started:.1f} s"
@@ -326,6 +323,8 @@ def _measure_named(chosen: argparse.Namespace, named: Sweep) -> None:
 
 if __name__ == "__main__":
     # Under its own name, by which other processes know it.
+    from robustnb.sweep import interrupted
     from robustnb.sweep import main as run
 
+    signal.signal(signal.SIGINT, interrupted)
     run()

@@ -340,7 +340,7 @@ def test_ctrl_c_ends_everything_at_once_in_one_sentence_and_keeps_what_was_measu
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=20)[1]
     assert process.returncode == 130
-    assert said.splitlines()[-1].startswith("python -m robustnb.sweep: Interrupted. What was measured is kept")
+    assert said.splitlines()[-1] == "Interrupted. What was measured is kept: give the same command again to go on."
     assert "Traceback" not in said
     assert left(tmp_path) == {"digits.csv", "digits.csv.lock", "digits.json"}
     wait_until(lambda: not alive(process.pid))

@@ -326,9 +326,8 @@ def test_the_card_is_that_of_the_rows_whenever_the_command_is_interrupted(tmp_pa
         return train(*arguments, **settings)
 
     monkeypatch.setattr(robustnb.sweep, "train", killed)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(KeyboardInterrupt):
         main(["digits_rates", "--scale", "quick", "--out", str(out), "--device", "cpu"])
-    assert end.value.code == 130
     card = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
     assert card["rows"] == len(pd.read_csv(out)) == 2
     assert card["networks_missing"] == 12
