@@ -236,6 +236,7 @@ def test_more_ntk_on_mnist():
         "1.2 to 2 times above He at every depth, where it began 6.3 times above. Here $L = 2$ does stand out: its ratio is the largest at "
         "every width from 8 on.",
         "On the digits that does not make $L = 2$ an exception",
+        "On MNIST, trained to fit, it holds as well, and there the ratio of two layers is the largest of all.",
         "On MNIST, trained to fit at He's own rate, a part is left after equal epochs, the largest with two layers.",
     )
     assert FIT_LR["mnist"]["ntk"] == FIT_LR["mnist"]["he"]
@@ -247,6 +248,8 @@ def test_more_ntk_on_mnist():
     assert ratio.loc[16:].min(axis=None) > 1.2
     assert ratio.loc[16:].max(axis=None) < 2
     assert (ratio.loc[8:].idxmax(axis=1) == 2).all()
+    found = verdicts.verdicts().query("item == 'Fig. 10' and where == 'MNIST, trained to fit' and claim.str.contains('unlike')")
+    assert found.answer.tolist() == ["yes"]
 
 
 def test_more_non_lazy_along_the_way():
