@@ -248,7 +248,7 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} core seconds" if seconds < 60 else f"{seconds / 3600:.2f} core hours"
 
 
-def interrupted(*_: object) -> None:
+def _interrupted(*_: object) -> None:
     """Ctrl-C ends it here and now, and its processes with it: a KeyboardInterrupt can get lost on its way up, a results file cannot."""
     os.write(2, b"\nInterrupted. What was measured is kept: give the same command again to go on.\n")
     os._exit(128 + signal.SIGINT)
@@ -323,7 +323,7 @@ def _measure_named(chosen: argparse.Namespace, named: Sweep) -> None:
 
 if __name__ == "__main__":
     # Under its own name, by which other processes know it.
-    from robustnb.sweep import interrupted
+    from robustnb.sweep import _interrupted as interrupted
     from robustnb.sweep import main as run
 
     signal.signal(signal.SIGINT, interrupted)
