@@ -4,11 +4,11 @@ python book/stage.py EXECUTED... FOLDER
 """
 
 import os
-import re
 import sys
 from pathlib import Path
 
 import nbformat
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 from robustnb.notebooks import WIDGET_STATE
 from robustnb.widgets.slides import compact_svg
@@ -80,8 +80,7 @@ def run_times(notebooks: dict[str, nbformat.NotebookNode]) -> str:
 def main() -> None:
     """Write both into the folder; a notebook that the table of contents beside it does not have yet is named, and left out."""
     *paths, folder = map(Path, sys.argv[1:])
-    contents = (folder.parent / "_toc.yml").read_text(encoding="utf-8")
-    pages = re.findall(r"\b(?:root|file): *([^\s#]+)", contents)
+    pages = parse_toc_yaml(folder.parent / "_toc.yml")
     listed = [path for path in paths if f"book/{path.stem}" in pages]
     for path in sorted({*paths} - {*listed}):
         print(

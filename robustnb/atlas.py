@@ -370,8 +370,8 @@ SWEEPS: dict[str, Callable[[bool], Sweep]] = {
 def load_atlas(name: str) -> pd.DataFrame:
     """The measured table of that name from the atlas that comes with the package.
 
-    Columns, each explained where it is named: `sweep.KEY`, what was trained and for how long; `sweep.MEASURED`, what was measured
-    then; `sweep.HOW`, by what. Raises ValueError for a name that the atlas does not hold (`measured` lists them).
+    Columns, each explained where it is named: `settings.KEY`, what was trained and for how long; `results.MEASURED`, what was measured
+    then; `results.HOW`, by what. Raises ValueError for a name that the atlas does not hold (`measured` lists them).
     """
     path = atlas_folder() / f"{check_choice('name', name, measured())}.csv"
     return _parsed(path, path.stat().st_mtime_ns).copy()
