@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from ._checks import Array, check_count, check_flag, check_real, check_table, shown
+from ._checks import Array, check_count, check_flag, check_real, check_reals, check_table, shown
 from .settings import KEY
 
 # Fewer seeds have no interval worth the name.
@@ -94,6 +95,27 @@ def gaps(of: pd.DataFrame, other: pd.DataFrame) -> tuple[Array, ...]:
     _check_curve("of", of)
     _check_curve("other", other)
     return _samples([of.loc[x] - other.loc[x] for x in of.index.intersection(other.index)])
+
+
+def width_steps(table: pd.DataFrame, losses: ArrayLike) -> pd.DataFrame:
+    """What P/ε does from each width to the next, of each initialization and depth: after equal epochs, and at equal losses.
+
+    table: as `sweep` gives it, with rows along the way. Returns a row for each init, depth, width, next_width and loss (NaN: at the last
+    epoch), over the n seeds that both widths have: the mean change of log P/ε, its standard error, and how many seeds go `up`.
+    """
+    levels = [check_real("losses", loss, exclusive=True) for loss in check_reals("losses", losses).ravel()]
+    moments = {np.nan: at_end(table)} | {loss: at_loss(table, loss) for loss in levels}
+    rows = []
+    for loss, at in moments.items():
+        for (init, depth), part in at.groupby(["init", "depth"], sort=False):
+            of = curve(part, "width")
+            for width, wider in pairwise(of.index):
+                change = (of.loc[wider] - of.loc[width]).dropna()
+                if len(change) >= LEAST_SEEDS:
+                    step = {"init": init, "depth": depth, "width": width, "next_width": wider, "loss": loss}
+                    over = {"change": change.mean(), "error": change.sem(), "up": (change > 0).sum(), "n": len(change)}
+                    rows.append(step | over)
+    return pd.DataFrame(rows, columns=["init", "depth", "width", "next_width", "loss", "change", "error", "up", "n"])
 
 
 def slopes(of: pd.DataFrame, *, log: bool = False) -> Array:

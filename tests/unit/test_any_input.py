@@ -124,6 +124,7 @@ CALLS = {
     trends.at_loss: {"table": ALONG, "loss": 0.5},
     trends.steps: {"of": CURVE},
     trends.gaps: {"of": CURVE, "other": CURVE},
+    trends.width_steps: {"table": ALONG, "losses": [1.0, 0.5]},
     trends.slopes: {"of": CURVE, "log": True},
     trends.peaks: {"of": CURVE},
     trends.ends_at_top: {"of": CURVE},

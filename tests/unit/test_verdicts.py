@@ -12,7 +12,7 @@ from robustnb.atlas import NON_LAZY, atlas_folder, load_atlas
 from robustnb.convolutional_claims import convolutional_claims
 from robustnb.decisions import ABOVE, BELOW, SAME, Condition, decide, holm
 from robustnb.settings import KEY
-from robustnb.trends import at_loss, curve, ends_at_top, peak_exponent, peak_place, peaks, slopes, steps
+from robustnb.trends import at_loss, curve, ends_at_top, peak_exponent, peak_place, peaks, slopes, steps, width_steps
 from robustnb.verdicts import bullets, summary
 
 RANDOM = np.random.default_rng(0)
@@ -295,6 +295,23 @@ def test_a_setting_that_few_networks_bring_to_a_loss_is_left_out():
     assert set(there.width) == {2}
     assert sorted(there.init_seed) == list(range(7))
     assert at_loss(runs(TOO_SLOW), 1.0).empty
+
+
+def test_a_step_in_width_can_rise_after_equal_epochs_and_fall_at_an_equal_loss():
+    fast = (4.0, 1.0, 0.9, 0.8)
+    narrow, wide = runs(*[GETS_THERE] * 8).assign(width=4), runs(*[fast] * 8).assign(width=8)
+    # After all epochs P is 9 in the narrow networks, at a loss of 1 it is 4 there and 2 in the wide ones; times this.
+    wide["stability"] *= np.where(wide.init_seed == 0, 0.5, 1.5)
+    both = pd.concat([narrow, wide]).assign(diverged=False, untrained=False)
+    end, same = width_steps(both, [1.0]).itertuples()
+    shift = np.log([0.5] + [1.5] * 7)
+    for row, changes, up in ((end, shift, 7), (same, shift + np.log(2 / 4), 0)):
+        assert (row.width, row.next_width, row.up, row.n) == (4, 8, up, 8)
+        assert row.change == pytest.approx(changes.mean())
+        assert row.error == pytest.approx(changes.std(ddof=1) / np.sqrt(8))
+    assert np.isnan(end.loss)
+    assert same.loss == 1.0
+    assert np.isnan(width_steps(both, 0.6).loss).all()  # the wide ones never get there
 
 
 def test_every_claim_names_a_page_that_is_there_and_says_what_was_asked():
