@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.special import gammaln
 from scipy.stats import linregress, norm
 
 from robustnb import FCN, fully_connected, gradient_descent, load_data, non_lazy, perturbation_stability, theory, two_classes
@@ -279,3 +280,26 @@ def test_stability_of_the_bounds_own_network_is_the_length_of_its_gradient():
     gradient = jacobian(network, DATA.probe)[:, :, 0].norm(dim=-1).mean(dim=-1).numpy()
     factor = theory.early_stability_bound(4.0, 0.0, inputs=D)
     assert perturbation_stability(network, DATA.probe).value.numpy() == pytest.approx(factor * gradient, rel=1e-10)
+
+
+def test_a_chi_variable_has_a_standard_deviation_below_but_near_one_over_root_two():
+    """As Appendix C says of ‖W_l(0)‖_F/β_l: E χ_N ≥ √(N − ½), so the variance is at most ½."""
+    freedom = np.arange(1, 5000)
+    mean = np.sqrt(2) * np.exp(gammaln((freedom + 1) / 2) - gammaln(freedom / 2))
+    spread = np.sqrt(freedom - mean**2)
+    assert (spread < 0.5**0.5).all()
+    assert (spread[15:] > 0.99 * 0.5**0.5).all()
+
+
+@pytest.mark.parametrize(("d", "m", "depth"), [(1, 1, 2), (2, 2, 2), (2, 2, 4), (1, 3, 3)])
+@pytest.mark.parametrize("betas", ["equal", "one large"])
+def test_the_length_of_the_first_weights_is_seldom_above_the_bound_of_appendix_c(d, m, depth, betas):
+    """S ≤ 2 m Σ β_l with probability at least 1 − e^{−m²/2}, and E S ≤ m Σ β_l, for d ≤ m and one output."""
+    beta, draws = np.ones(depth), 20_000
+    if betas == "one large":
+        beta[1] = 20
+    entries = np.array([m * d, *[m**2] * (depth - 2), m])
+    length = np.sqrt((beta**2 * np.random.default_rng(0).chisquare(entries, (draws, depth))).sum(1))
+    total = m * beta.sum()
+    assert length.mean() <= total
+    assert (length > 2 * total).mean() <= math.exp(-(m**2) / 2)
