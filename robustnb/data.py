@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pooch
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ._checks import check_choice, check_count, shown
@@ -160,6 +159,9 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _digits() -> Dataset:
+    # Here, since importing it takes as long as importing torch.
+    from sklearn.datasets import load_digits
+
     pixels, classes = load_digits(return_X_y=True)
     raw = pixels.astype(np.uint8)
     # The file's order is by writer. One fixed shuffle gives both parts every writer.
