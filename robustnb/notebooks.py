@@ -79,9 +79,14 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | 
     it, as `….failed.ipynb`. It needs no network, and no home folder that can be written.
 
     Raises NotebookError for a failing cell or widget; before any work, ValueError or TypeError for a parameter that the notebook does
-    not have or that is out of range, OSError for a notebook that cannot be read.
+    not have or that is out of range, or a source that is no notebook, OSError for one that cannot be read.
     """
-    known = papermill.inspect_notebook(str(source))
+    if not source.is_file():
+        raise FileNotFoundError(f"source must be a notebook that is there, not {source}.")
+    try:
+        known = papermill.inspect_notebook(str(source))
+    except nbformat.reader.NotJSONError:
+        raise ValueError(f"source must be a notebook, but {source} holds no JSON.") from None
     for name, value in (parameters or {}).items():
         if name not in known:
             raise ValueError(f"parameters must be among those of {source} ({', '.join(known) or 'it has none'}), not {name!r}.")

@@ -103,17 +103,12 @@ def train(
 
     Raises ValueError or TypeError, before any work, for an argument out of range or data that do not fit.
     """
-    _check_parts(network, data, on_epoch, stop)
+    _check_parts(network, data, lr, loss, on_epoch, stop)
     check_flag("progress", progress)
     epochs = check_count("epochs", epochs, least=0)
     batch_size = check_count("batch_size", batch_size)
     batch_seed = check_count("batch_seed", batch_seed, least=0)
     every = check_count("every", every)
-    check_choice("loss", loss, LOSSES)
-    # A larger number does not exist in the weights' precision.
-    fastest = torch.finfo(network.dtype).max
-    if not callable(lr):
-        check_real("lr", lr, most=fastest)
 
     data = data.to(network.device)
     engine = engine_for(network, data.x_train, data.y_train, loss)
@@ -127,7 +122,7 @@ def train(
     for epoch in tqdm(range(epochs + 1), desc="epochs", disable=not progress, leave=False):
         step_size = 0.0
         if epoch:
-            step_size = check_real("lr", lr(epoch), most=fastest) if callable(lr) else lr
+            step_size = _check_lr(lr(epoch), network) if callable(lr) else lr
             order = torch.randperm(len(data.x_train), generator=generator)
             if not engine.epoch(order, batch_size, step_size, stop.is_set if stop else lambda: False):
                 break
@@ -181,7 +176,7 @@ def gradient_descent(
     Raises ValueError for data that do not fit, FloatingPointError as soon as a member diverges (as `train` defines it).
     """
     check_inputs(network, x)
-    lr, steps = check_real("lr", lr, most=torch.finfo(network.dtype).max), check_count("steps", steps, least=0)
+    lr, steps = _check_lr(lr, network), check_count("steps", steps, least=0)
     if not isinstance(y, Tensor) or y.shape != (len(x), network.outputs) or y.dtype != network.dtype:
         raise ValueError(f"y must hold real targets of shape {(len(x), network.outputs)} and type {network.dtype}, not {shown(y)}.")
     if not is_finite(y):
@@ -265,9 +260,17 @@ def _evaluate(network: Network, x: Tensor, y: Tensor, loss: str) -> tuple[Tensor
     return losses / len(x), hits / len(x)
 
 
-def _check_parts(network: Network, data: Dataset, on_epoch: object, stop: object) -> None:
+def _check_lr(lr: object, network: Network) -> float:
+    # A larger number does not exist in the weights' precision.
+    return check_real("lr", lr, most=torch.finfo(network.dtype).max)
+
+
+def _check_parts(network: Network, data: Dataset, lr: object, loss: str, on_epoch: object, stop: object) -> None:
     """What `train` is to work with and to call is of the right kind, and the data fit the network and hold finite numbers."""
     check_network("network", network)
+    check_choice("loss", loss, LOSSES)
+    if not callable(lr):
+        _check_lr(lr, network)
     if not isinstance(data, Dataset):
         raise TypeError(f"data must be a Dataset, not {shown(data)}.")
     if not (on_epoch is None or callable(on_epoch)):

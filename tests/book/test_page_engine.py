@@ -154,6 +154,8 @@ def test_five_epochs_in_the_page_stay_as_close_as_single_precision_can(init, wid
     skip_what_says_no_more(init, backend)
     if backend == "webgpu" and (width, depth) == (256, 8):
         pytest.skip("minutes on an adapter in software; one step is compared above")
+    if init != "he" and (width, depth) == (256, 8):
+        pytest.skip("ten seconds of two cores, for what He shows: the first weights come from outside")
     data = load_data("digits")
     start = fully_connected(init, inputs=64, width=width, depth=depth, outputs=10, device="cpu")
     delta = uniform_in_ball(tuple(data.x_test.shape), radius=1.0, seed=0).float()

@@ -96,12 +96,14 @@ def test_what_a_notebook_is_committed_with_is_valid(path):
             check(parameters[name])
 
 
-@pytest.mark.parametrize("source", ["nowhere.ipynb", "setting.txt"])
-def test_the_command_says_in_one_line_that_a_notebook_cannot_be_read(source, tmp_path, capsys):
-    (tmp_path / "setting.txt").write_text("# Setting", encoding="utf-8")
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [("nowhere.ipynb", "a notebook that is there, not {}."), ("words.ipynb", "a notebook, but {} holds no JSON.")],
+)
+def test_the_command_says_in_one_line_that_a_notebook_cannot_be_read(source, sentence, tmp_path, capsys):
+    (tmp_path / "words.ipynb").write_text("# Setting", encoding="utf-8")
     assert notebooks.main([str(tmp_path / source), str(tmp_path / "out.ipynb")]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("FAILED: ")
+    assert capsys.readouterr().err == f"FAILED: source must be {sentence.format(tmp_path / source)}\n"
     assert not (tmp_path / "out.ipynb").exists()
 
 
