@@ -207,7 +207,13 @@ function draw(root, { width, height, x, y, ticks, lines, runs = [], chosen, xSpa
   yAxis(root, left, right, ys);
   if (!compact) root.append(svg("text", { ...centered, y: height - 6, class: "rnb-title" }, x.title));
   if (chosen !== undefined) root.append(svg("line", { x1: xs.place(chosen), x2: xs.place(chosen), y1: top, y2: bottom, class: "rnb-rule" }));
-  if (!points.length) root.append(svg("text", { ...centered, y: height / 2, class: "rnb-empty" }, empty));
+  if (!points.length) {
+    const words = svg("text", { ...centered, y: height / 2, class: "rnb-empty" });
+    // On a phone its last word has a line of its own.
+    const lines = empty.length * 7 > right - left ? empty.split(/(?<= )(?=\S+$)/) : [empty];
+    words.append(...lines.map((line, i) => svg("tspan", { x: centered.x, dy: i ? "1.2em" : 0 }, line)));
+    root.append(words);
+  }
   root.append(...lines.map((line) => lineOf(line, frame, chosen)));
   for (const run of runs.filter((p) => ys.holds(p.y))) {
     const [at, height] = [xs.place(run.x), ys.place(run.y)];
