@@ -63,14 +63,20 @@ window.addEventListener("load", () => {
   const sizes = new ResizeObserver((entries) => {
     for (const { target } of entries) {
       const style = getComputedStyle(target);
-      const scrolls = (target.scrollWidth > target.clientWidth && style.overflowX !== "visible")
+      let scrolls = (target.scrollWidth > target.clientWidth && style.overflowX !== "visible")
         || (target.scrollHeight > target.clientHeight && style.overflowY !== "visible");
+      if (target.matches("span.math")) {
+        // Letters lean out of every formula; this one is longer than its line.
+        const formula = target.querySelector("mjx-math");
+        scrolls = Boolean(formula) && formula.getBoundingClientRect().width > target.clientWidth + 1;
+        target.classList.toggle("rnb-long", scrolls);
+      }
       target.toggleAttribute("tabindex", scrolls);
       if (scrolls) target.tabIndex = 0;
     }
   });
   const watch = () => {
-    const boxes = "mjx-container[display], pre, .cell_output, .cell_output .output, .widget-html-content, .pst-scrollable-table-container";
+    const boxes = "mjx-container[display], span.math, pre, .cell_output, .cell_output .output, .widget-html-content, .pst-scrollable-table-container";
     for (const box of document.querySelectorAll(`.bd-article :is(${boxes})`)) sizes.observe(box);
   };
   watch();
