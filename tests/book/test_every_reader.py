@@ -85,3 +85,20 @@ def test_a_page_prints(name, watched, tmp_path):
         page.pdf(path=tmp_path / "page.pdf", format="A4")
         text = subprocess.run(["pdftotext", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True).stdout
         assert text.count("Solution to") >= solutions.count()
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_words_numbers_and_formulas_stand_where_a_reader_expects_them(name, watched):
+    page = open_page(watched, HTML.as_uri(), name)
+    # No raw name of a start, as m^-1.5, in a table or a sentence that was computed; no line that begins with the comma behind a formula.
+    assert page.locator(".cell_output :is(td, th, p, li)", has_text=re.compile(r"\bm\^-\d")).count() == 0
+    alone = """[...document.querySelectorAll("article p span.math")]
+      .filter((node) => /^[,.;:]/.test(node.nextSibling?.data ?? ""))
+      .map((node) => node.parentElement.innerHTML.slice(0, 200))"""
+    assert page.evaluate(alone) == []
+    # Numbers are under one another, with their head over them.
+    ragged = """[...document.querySelectorAll(".cell_output table.dataframe tbody tr:first-child td")]
+      .filter((cell) => /^-?[0-9.]+$/.test(cell.innerText) !== (getComputedStyle(cell).textAlign === "right"))
+      .filter((cell) => [...cell.closest("tbody").rows].every((row) => /^-?[0-9.]+$/.test(row.cells[cell.cellIndex]?.innerText)))
+      .map((cell) => cell.closest("table").innerText.slice(0, 200))"""
+    assert page.evaluate(ragged) == []
