@@ -20,7 +20,7 @@ function punctuation() {
   for (const formula of all(".bd-article span.math")) {
     const [before, behind] = [formula.previousSibling, formula.nextSibling];
     const opens = before instanceof Text && before.data.match(/[(\[“]+$/);
-    const closes = behind instanceof Text && behind.data.match(/^(?:-[a-z]+)?(?:[,.;:!?)\]’”]+s?)?/);
+    const closes = behind instanceof Text && behind.data.match(/^(?:-[a-z]+)?(?:’s|[,.;:!?)\]’”])*/);
     if (opens) formula.prepend(before.splitText(opens.index));
     if (closes?.[0]) {
       behind.splitText(closes[0].length);
