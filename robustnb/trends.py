@@ -103,7 +103,7 @@ def width_steps(table: pd.DataFrame, losses: ArrayLike) -> pd.DataFrame:
     table: as `sweep` gives it, with rows along the way. Returns a row for each init, depth, width, next_width and loss (NaN: at the last
     epoch), over the n seeds that both widths have: the mean change of log P/ε, its standard error, and how many seeds go `up`.
     """
-    levels = [check_real("losses", loss, exclusive=True) for loss in check_reals("losses", losses).ravel()]
+    levels = [check_real("losses", loss, exclusive=True) for loss in check_reals("losses", losses).ravel().tolist()]
     moments = {np.nan: at_end(table)} | {loss: at_loss(table, loss) for loss in levels}
     rows = []
     for loss, at in moments.items():
