@@ -71,6 +71,14 @@ def check_reals(name: str, value: Any, *, least: float = -math.inf, ndim: int = 
     return numbers
 
 
+def check_matrix(name: str, value: Any, *, directions: bool = False) -> Array:
+    """A matrix of finite numbers that is not empty and, with `directions`, has no row of zeros; or an error that says so."""
+    matrix = check_reals(name, value)
+    if matrix.ndim != 2 or 0 in matrix.shape or (directions and not matrix.any(axis=1).all()):
+        raise ValueError(f"{name} must be a matrix that is not empty{' and has no row of zeros' * directions}, not {shown(value)}.")
+    return matrix
+
+
 def _axes(ndim: int) -> str:
     return f" in at least {ndim} {'axis' if ndim == 1 else 'axes'}" if ndim else ""
 
@@ -136,6 +144,19 @@ def check_table(name: str, value: Any, *columns: str, words: tuple[str, ...] = (
             raise ValueError(f"{name} must have one column {shown(column)}, not {shown(list(value.columns))}.")
         if column in columns and held[column].kind not in "biuf":
             raise TypeError(f"{name} must hold numbers in its column {column!r}, not {held[column]}.")
+
+
+def check_one_setting(table: Any, settings: tuple[str, ...], by: list[str], *but: str) -> None:
+    """ValueError if a table has several settings, by these of its columns, for one value of `by`: averages would mix them.
+
+    Seeds may differ, and the columns of `but`.
+    """
+    for column in settings:
+        if column not in table or column in (*by, *but, "init_seed", "batch_seed") or table[column].nunique() < 2:
+            continue
+        if (table.groupby(by)[column].nunique() > 1).any():
+            values = ", ".join(map(str, sorted(set(table[column]))))
+            raise ValueError(f"table must hold one {column} for each {' and '.join(by)}, not {values}.")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:

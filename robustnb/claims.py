@@ -69,9 +69,7 @@ def _over_start(table: pd.DataFrame) -> Array:
     """log of P/ε over its exact mean before training, for networks of one initialization and shape: a number for each seed."""
     one = table.iloc[0]
     data = SHAPES[one.dataset]
-    exact = log_stability_at_initialization(
-        one.init, inputs=data.channels * data.side**2, width=int(one.width), depth=int(one.depth), outputs=data.classes
-    )
+    exact = log_stability_at_initialization(one.init, inputs=data.inputs, width=int(one.width), depth=int(one.depth), outputs=data.classes)
     return np.asarray(np.log(table.groupby("init_seed").stability.mean()) - exact)
 
 
@@ -148,7 +146,7 @@ def _regimes() -> Iterator[Condition]:
         shape = SHAPES[table.dataset.iloc[0]]
         for depth in PAPER_DEPTHS:
             of = curve(table[(table.init == "he") & (table.depth == depth)], "width")
-            weights = parameter_count(inputs=shape.channels * shape.side**2, width=of.index, depth=depth, outputs=shape.classes)
+            weights = parameter_count(inputs=shape.inputs, width=of.index, depth=depth, outputs=shape.classes)
             words = "P/ε from one width to the next"
             for claim, part, bounds in (
                 ("Fewer weights than images: P rises with width", of[weights < shape.images], ABOVE),

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from . import theory
-from ._checks import check_choice, check_count, check_counts, check_table, shown
+from ._checks import check_choice, check_count, check_counts, check_one_setting, check_table, shown
 from .initialization import get_initialization
 from .settings import KEY
 
@@ -78,11 +78,7 @@ def over_seeds(table: pd.DataFrame, by: str | list[str], value: str = "stability
     check_table("table", table, "untrained", "diverged", words=(*by, "init_seed"))
     check_table("table", table, value)
     kept = table[~table.diverged.astype(bool)]
-    for column in KEY:
-        if column in table and column not in (*by, "batch_seed", "init_seed") and (kept.groupby(by)[column].nunique() > 1).any():
-            raise ValueError(
-                f"table must hold one {column} for each {' and '.join(by)}, not {', '.join(map(str, sorted(set(kept[column]))))}."
-            )
+    check_one_setting(kept, KEY, by)
     seeds = kept.groupby([*by, "init_seed"])[[value, "untrained"]].mean().assign(untrained=lambda of: of.untrained > 0.5)
     groups = seeds.groupby(by)
     summary = groups[value].agg(mean="mean", error="sem", n="count")
@@ -90,12 +86,12 @@ def over_seeds(table: pd.DataFrame, by: str | list[str], value: str = "stability
 
 
 def against(axes: Axes, table: pd.DataFrame, x: str, value: str = "stability", *, label: str = "", **style: Any) -> pd.DataFrame:
-    """Draw mean ± 2 standard errors over seeds of one column against "width" or "depth"; returns what was drawn.
+    """Draw mean ± 2 standard errors over seeds of one column against "width", "depth" or "epoch"; returns what was drawn.
 
     A hollow marker says that most of the seeds there are untrained.
     """
     _check_axes(axes)
-    check_choice("x", x, tuple(AXIS_LABELS))
+    check_choice("x", x, ("width", "depth", "epoch"))
     summary = over_seeds(table, x, value)
     if summary.empty:
         raise ValueError("table must hold at least one network that did not diverge, not none.")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import MOST_LAYERS, Array, check_count, check_real, check_reals, shown
+from ._checks import MOST_LAYERS, Array, check_count, check_matrix, check_real, check_reals, shown
 from .initialization import Initialization, get_initialization
 from .theory import mean_absolute_projection, mean_ball_radius, mean_root
 
@@ -131,7 +131,7 @@ class _Angles:
     """The angles θ_0 … θ_{L−1} of all pairs of x and z, and dθ_l/dθ_0."""
 
     def __init__(self, x: ArrayLike, z: ArrayLike, depth: int) -> None:
-        x, z = _rows("x", x), _rows("z", z)
+        x, z = check_matrix("x", x, directions=True), check_matrix("z", z, directions=True)
         if x.shape[1] != z.shape[1]:
             raise ValueError(f"x must have as many columns as the other inputs, {z.shape[1]}, not {x.shape[1]}.")
         of_x, self.of_z = np.linalg.norm(x, axis=1), np.linalg.norm(z, axis=1)
@@ -142,8 +142,9 @@ class _Angles:
         self.across = _over(np.cos(theta)[..., None] * self.along - v, np.sin(theta)[..., None], 0.0)  # ‖x‖ ∇θ_0
         self.angle, self.slope = [theta], [np.ones_like(theta)]
         for _ in range(depth - 1):
-            cosine = (np.sin(theta) + (np.pi - theta) * np.cos(theta)) / np.pi
-            angle = np.arccos(np.clip(cosine, -1, 1))
+            # (1 − cos θ_l)/2, since 1 − cos θ_l has the digits of a small angle and cos θ_l has not.
+            half = np.sin(theta / 2) ** 2 - (np.sin(theta) - theta * np.cos(theta)) / (2 * np.pi)
+            angle = 2 * np.arcsin(np.sqrt(half))
             self.slope.append(self.slope[-1] * _over((1 - theta / np.pi) * np.sin(theta), np.sin(angle), 1.0))
             self.angle.append(angle)
             theta = angle
@@ -162,12 +163,5 @@ def _over(numerator: Array, sine: Array, otherwise: float) -> Array:
 def _gains(init: str | Initialization, x: ArrayLike, width: int, depth: int) -> tuple[Array, float]:
     """q_l = m β_l²/2 for each of the L layers, and α."""
     shape = {"width": check_count("width", width), "depth": check_count("depth", depth, least=2, most=MOST_LAYERS)}
-    first, hidden, last, alpha = get_initialization(init).scales(inputs=_rows("x", x).shape[1], outputs=1, **shape)
+    first, hidden, last, alpha = get_initialization(init).scales(inputs=check_matrix("x", x, directions=True).shape[1], outputs=1, **shape)
     return width / 2 * np.array([first, *[hidden] * (depth - 2), last]) ** 2, float(alpha)
-
-
-def _rows(name: str, value: ArrayLike) -> Array:
-    rows = check_reals(name, value)
-    if rows.ndim != 2 or 0 in rows.shape or not rows.any(axis=1).all():
-        raise ValueError(f"{name} must be a matrix that is not empty and has no row of zeros, not {shown(value)}.")
-    return rows

@@ -25,6 +25,7 @@ MEASURED = ("stability", "stability_error", "lazy_ratio", "train_loss", "train_a
 # … and these say by what: seconds are those of one network's training, when `members` trained side by side.
 HOW = ("seconds", "device", "code_version", "date")
 COLUMNS = [*KEY, *MEASURED, *HOW]
+_WORDS = ("dataset", "normalize", "model", "init", "loss")
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -32,7 +33,8 @@ def read(path: Path) -> pd.DataFrame:
     try:
         if not path.exists():
             return pd.DataFrame(columns=COLUMNS)
-        table = pd.read_csv(path)
+        # Words as they were written: the name of someone's data may be "2024" or "NA".
+        table = pd.read_csv(path, dtype=dict.fromkeys(_WORDS, str), keep_default_na=False, na_values=[""])
     except OSError as error:
         raise OSError(error.errno, f"{path} could not be read: {error.strerror}.") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -46,9 +48,8 @@ def read(path: Path) -> pd.DataFrame:
 def add(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Add rows to a results file, unless another process has added them before; returns all that it holds then."""
     with locked(path):
-        table = joined(read(path), rows)
-        write_aside(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    return table
+        write_aside(path, joined(read(path), rows).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        return read(path)
 
 
 def joined(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

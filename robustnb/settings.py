@@ -85,14 +85,13 @@ class Setting:
         """About what training all its seeds takes on one core of a server of 2022: for plans, not for comparisons."""
         shape = SHAPES.get(self.dataset, SHAPES["mnist"])
         steps, members = self.epochs * -(-shape.images // self.batch_size), len(self.init_seeds)
-        inputs = shape.channels * shape.side**2
         if self.model != "fcn":
             plan = plan_of(self.model, channels=shape.channels, side=shape.side, width=self.width, depth=self.depth)
             product, activation, layer = CONV_SECONDS[self.model]
             return steps * members * (self.batch_size * (product * plan.products + activation * plan.activations) + layer * self.depth)
-        products = 4 * inputs * self.width + 6 * (self.depth - 2) * self.width**2 + 6 * shape.classes * self.width
+        products = 4 * shape.inputs * self.width + 6 * (self.depth - 2) * self.width**2 + 6 * shape.classes * self.width
         each = self.batch_size * (products / 4e10 + 1e-9 * self.depth * self.width)
-        return steps * (6e-5 * (1 + self.depth) + 6e-9 * self.batch_size * inputs + members * each)
+        return steps * (6e-5 * (1 + self.depth) + 6e-9 * self.batch_size * shape.inputs + members * each)
 
 
 # What a training step of convolutional networks takes for each product, each activation and each layer: by least squares through the
@@ -105,6 +104,10 @@ class _Shape(NamedTuple):
     channels: int
     side: int
     classes: int
+
+    @property
+    def inputs(self) -> int:
+        return self.channels * self.side**2
 
 
 # Of the training data, without loading them.

@@ -76,9 +76,13 @@ def perturbation_stability(network: Network | nn.Module, x: Tensor, *, seed: int
         check_inputs(network, x)
     else:
         raise TypeError(f"network must be an FCN, a ConvNet or a torch.nn.Module, not {shown(network)}.")
+    _check_several(x)
+    return _average(_lengths_of_module(network, x, seed) if isinstance(network, nn.Module) else _lengths_of_members(network, x, seed))
+
+
+def _check_several(x: Tensor) -> None:
     if x.ndim < 2 or len(x) < 2:
         raise ValueError(f"x must hold at least 2 inputs, for a standard error, but its shape is {tuple(x.shape)}.")
-    return _average(_lengths_of_module(network, x, seed) if isinstance(network, nn.Module) else _lengths_of_members(network, x, seed))
 
 
 def _average(lengths: Tensor) -> Stability:
@@ -92,6 +96,7 @@ def stability_by_gram(network: Network, x: Tensor) -> Stability:
     last digit of one network. What is left of the standard error is due to the choice of the inputs.
     """
     check_inputs(network, x)
+    _check_several(x)
     lengths = []
     for inputs in x.split(network.block):
         rows = jacobian(network, inputs).cpu().double()  # there is no float64 on MPS
@@ -120,10 +125,11 @@ def _lengths_of_module(module: nn.Module, x: Tensor, seed: int) -> Tensor:
         with _differentiable_kernels():
             try:
                 with torch.no_grad():
-                    f = module(x[:1].clone())  # a copy each time: the module may work in place
+                    # Two, since a module may squeeze the axis of one; copies, since it may work in place.
+                    f = module(x[:2].clone())
             except (RuntimeError, TypeError, IndexError) as error:
                 raise ValueError(f"x must be a batch that the module takes, not {shown(x)} (torch says: {_first_line(error)}).") from error
-            if not isinstance(f, Tensor) or f.ndim == 0:
+            if not isinstance(f, Tensor) or f.ndim == 0 or len(f) != 2:
                 raise TypeError(f"network must return one tensor, a row for each input, not {shown(f)}: wrap it in a module that does.")
             if f[0].numel() == 1:
                 variable = x.detach().requires_grad_()
@@ -134,13 +140,22 @@ def _lengths_of_module(module: nn.Module, x: Tensor, seed: int) -> Tensor:
                     (gradient,) = torch.autograd.grad(total, variable, materialize_grads=True)
                 return gradient.flatten(1).norm(dim=1) * _mean_projection(x[0].numel())
             with torch.no_grad():
-                moved: Tensor = torch.func.jvp(module, (x.clone(),), (_perturbations_like(x, seed),))[1]
+                moved = _moved(module, x.clone(), _perturbations_like(x, seed))
             return moved.flatten(1).norm(dim=1)
-    except NotImplementedError as error:
-        raise ValueError(f"network must have derivatives in forward mode throughout (torch says: {_first_line(error)}).") from error
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+def _moved(module: nn.Module, x: Tensor, delta: Tensor) -> Tensor:
+    """J(x) δ; ValueError if a part of the module has no derivative in forward mode."""
+    try:
+        moved: Tensor = torch.func.jvp(module, (x,), (delta,))[1]
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(f"network must have derivatives in forward mode throughout (torch says: {_first_line(error)}).") from error
+    return moved
 
 
 def _first_line(error: Exception) -> str:

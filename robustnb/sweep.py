@@ -157,20 +157,21 @@ def _results(
     pending, failure = set[Future[pd.DataFrame]](), None
     try:
         while waiting or pending:
-            while waiting and len(pending) < most and not (workers and late()):
+            while waiting and len(pending) < most and not late():
                 future = executor.submit(_measure, waiting[0], data, device, max(1, workers))
                 futures[future] = waiting.pop(0)
                 pending.add(future)
+            if failure or late():
+                waiting, pending = [], {future for future in pending if not future.cancel()}
             if not pending:
                 break
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            # Until time is up, so that what has not begun by then is taken back.
+            left = None if failure or late() or deadline is None else deadline - time.monotonic()
+            done, pending = wait(pending, left, FIRST_COMPLETED)
             for future in done:
                 failure = failure or future.exception()
                 if future.exception() is None:
                     yield futures[future], future.result()
-            if failure or late():
-                waiting = []
-                pending = {future for future in pending if not future.cancel()}
     finally:
         for future in pending:
             future.cancel()

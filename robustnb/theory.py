@@ -15,7 +15,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma, gammaln, lambertw, loggamma, logsumexp, poch, polygamma
 
-from ._checks import MOST_LAYERS, Array, check_broadcast, check_count, check_counts, check_real, check_reals, check_shape, shown
+from ._checks import (
+    MOST_LAYERS,
+    Array,
+    check_broadcast,
+    check_count,
+    check_counts,
+    check_matrix,
+    check_real,
+    check_reals,
+    check_shape,
+    shown,
+)
 from .initialization import Initialization, Scales, get_initialization
 
 # A name of Table 1, an initialization, or the standard deviations themselves.
@@ -83,7 +94,7 @@ def convolution_second_moment(q: ArrayLike, *, beta: float, channels: int, strid
     signal: one formula for both, at any width.
     """
     beta, channels, stride = check_real("beta", beta), check_count("channels", channels), check_count("stride", stride)
-    q = np.pad(_matrix("q", q), 1)
+    q = np.pad(check_matrix("q", q), 1)
     height, width = (size - 2 for size in q.shape)
     windows = sum(q[i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3))
     return np.asarray(np.square(beta) * channels * windows)
@@ -108,13 +119,6 @@ def log_relu_gain(width: ArrayLike) -> Array:
         log_binomial = gammaln(each + 1) - gammaln(k + 1) - gammaln(each - k + 1) - each * np.log(2)
         gains[i] = logsumexp(log_binomial + log_mean_chi(k))
     return np.asarray(gains[place].reshape(m.shape))
-
-
-def _matrix(name: str, value: ArrayLike) -> Array:
-    matrix = check_reals(name, value)
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        raise ValueError(f"{name} must be a matrix that is not empty, not {shown(value)}.")
-    return matrix
 
 
 def _positive(name: str, value: ArrayLike) -> Array:
@@ -421,7 +425,7 @@ def growth_rate(x: ArrayLike, residual: ArrayLike, alpha: ArrayLike = 1.0) -> Ar
     For the squared loss ½ (f − y)², averaged over a batch of B: a step of size η multiplies no neuron's |a_r| + ‖w_r‖ by more than
     1 + η K ≤ e^{η K}. x: X, (B, d); residual: f − y, (…, B). Returns (…).
     """
-    x, r = _matrix("x", x), check_reals("residual", residual, ndim=1)
+    x, r = check_matrix("x", x), check_reals("residual", residual, ndim=1)
     if r.shape[-1] != len(x):
         raise ValueError(f"residual must have shape (…, {len(x)}) to fit x, not {r.shape}.")
     lengths, alpha = check_broadcast(residual=np.linalg.norm(r, axis=-1), alpha=_positive("alpha", alpha))
@@ -464,7 +468,7 @@ def two_layer_gram(x: ArrayLike, first: ArrayLike, last: ArrayLike, alpha: Array
     H_ij = (1/α²) Σ_r [a_r² 1{w_r·x_i ≥ 0} 1{w_r·x_j ≥ 0} x_i·x_j + φ(w_r·x_i) φ(w_r·x_j)], a sum over neurons without 1/m. Exact.
     x: (n, d); first: w_r as columns (…, d, m); last: a_r, (…, m). Returns (…, n, n).
     """
-    x, w, a = _matrix("x", x), check_reals("first", first, ndim=2), check_reals("last", last, ndim=1)
+    x, w, a = check_matrix("x", x), check_reals("first", first, ndim=2), check_reals("last", last, ndim=1)
     if w.shape[-2] != x.shape[1]:
         raise ValueError(f"first must have shape (…, {x.shape[1]}, m) to fit x, not {w.shape}.")
     _, a = check_broadcast(first=w[..., 0, :], last=a)
@@ -482,18 +486,16 @@ def mean_two_layer_gram(x: ArrayLike, init: Init, *, width: ArrayLike) -> Array:
     With θ the angle between x_i and x_j: (m/(2π α²)) [β_L² (π − θ) x_i·x_j + β_1² ‖x_i‖ ‖x_j‖ (sin θ + (π − θ) cos θ)].
     x: (n, d), without rows of zeros; width m ≥ 1, any shape (…). Returns (…, n, n).
     """
-    x = _matrix("x", x)
-    if not x.any(axis=1).all():
-        raise ValueError("x must hold no rows of zeros, for which no angle is defined.")
+    x = check_matrix("x", x, directions=True)
     d, m, layers, o = check_shape(x.shape[1], width, 2, 1)
     scales = _scales(init, d, m, layers, o)
     first, last, alpha = (np.asarray(scale)[..., None, None] for scale in (scales.beta_first, scales.beta_last, scales.alpha))
     norms = np.linalg.norm(x, axis=1)
-    lengths = norms[:, None] * norms
-    cosine = np.clip(x @ x.T / lengths, -1, 1)
-    theta = np.arccos(cosine)
-    gates, values = (np.pi - theta) * (x @ x.T), lengths * (np.sin(theta) + (np.pi - theta) * cosine)
-    return np.asarray(m[..., None, None] / (2 * np.pi * alpha**2) * (last**2 * gates + first**2 * values))
+    u = x / norms[:, None]
+    # arccos would lose half of the digits near 0 and π.
+    theta = 2 * np.arctan2(np.linalg.norm(u[:, None] - u, axis=-1), np.linalg.norm(u[:, None] + u, axis=-1))
+    gates, values = (np.pi - theta) * np.cos(theta), np.sin(theta) + (np.pi - theta) * np.cos(theta)
+    return np.asarray(m[..., None, None] / (2 * np.pi * alpha**2) * norms[:, None] * norms * (last**2 * gates + first**2 * values))
 
 
 def gram_drift_bound(

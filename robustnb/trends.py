@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ._checks import Array, check_count, check_flag, check_real, check_reals, check_table, shown
+from ._checks import Array, check_count, check_flag, check_one_setting, check_real, check_reals, check_table, shown
 from .settings import KEY
 
 # Fewer seeds have no interval worth the name.
@@ -23,9 +23,11 @@ def curve(table: pd.DataFrame, x: str, value: str = "stability") -> pd.DataFrame
 
     Diverged and untrained networks are left out, since their P/ε says nothing of what training does; of κ ("lazy_ratio") the
     untrained are not, since it says of every network how far it went. So is an x at which those left out are more than one in eight,
-    since the others are a selection then, and an x with fewer than LEAST_SEEDS seeds.
+    since the others are a selection then, and an x with fewer than LEAST_SEEDS seeds. Raises ValueError if networks of several
+    settings would be averaged; only their epochs may differ, as those of `at_loss` do.
     """
     check_table("table", table, x, value, "diverged", "untrained", words=("init_seed",))
+    check_one_setting(table, KEY, [x], "epoch")
     learned = ~table.diverged.astype(bool)
     if value != "lazy_ratio":
         learned &= ~table.untrained.astype(bool)
@@ -37,8 +39,9 @@ def curve(table: pd.DataFrame, x: str, value: str = "stability") -> pd.DataFrame
 def at_loss(table: pd.DataFrame, loss: float) -> pd.DataFrame:
     """Each network as it was when its training loss first reached `loss`.
 
-    table: as `sweep` gives it, with rows along the way. P/ε and κ, the accuracies and the epoch are interpolated against the
-    logarithm of the loss, P/ε and κ on a log scale, between the two rows around that time; κ starts at 0 and is linear there.
+    table: as `sweep` gives it, with rows along the way. P/ε and its error, κ, the accuracies and the epoch are interpolated against the
+    logarithm of the loss, P/ε, its error and κ on a log scale, between the two rows around that time; κ starts at 0 and is linear there.
+    All else is the later row's.
     A setting whose seeds reached that loss in fewer than seven cases of eight has no rows: those that did are a selection.
     """
     check_table("table", table, "train_loss", *_ALONG, words=KEY)
@@ -58,13 +61,13 @@ def at_loss(table: pd.DataFrame, loss: float) -> pd.DataFrame:
     for column in _ALONG:
         a, b = before[column], after[column]
         found[column] = (1 - share) * a + share * b
-        if column in ("stability", "lazy_ratio"):
+        if column in ("stability", "stability_error", "lazy_ratio"):
             found[column] = found[column].mask((a > 0) & (b > 0), a ** (1 - share) * b**share)
     return found.reset_index(drop=True)
 
 
 # What changes along the way.
-_ALONG = ("stability", "lazy_ratio", "train_accuracy", "test_accuracy", "epoch")
+_ALONG = ("stability", "stability_error", "lazy_ratio", "train_accuracy", "test_accuracy", "epoch")
 
 
 def at_end(table: pd.DataFrame) -> pd.DataFrame:

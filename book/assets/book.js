@@ -95,6 +95,11 @@ function whatScrolls() {
     for (const box of all(`.bd-article :is(${boxes})`)) sizes.observe(box);
   };
   watch();
+  // Widgets come after this, and a slider's next picture when it is first shown.
+  const drawn = new MutationObserver(() => {
+    for (const box of all(".bd-article .widget-html-content")) sizes.observe(box);
+  });
+  drawn.observe(document.body, { childList: true, subtree: true });
   window.MathJax?.startup?.promise?.then(watch);
 }
 

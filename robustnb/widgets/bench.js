@@ -19,7 +19,7 @@ class Bench {
       pause: button("Pause", () => session.ask({ kind: this.progress.paused ? "resume" : "pause" }), attempt),
       step: button("Step", () => (this.progress.running ? session.ask({ kind: "step" }) : train([session.setting], true)), attempt),
       stop: button("Stop", () => session.ask({ kind: "stop" }), attempt),
-      reset: button("Reset", () => { session.history = []; session.ask({ kind: "reset" }); }, attempt),
+      reset: button("Reset", () => session.ask({ kind: "reset" }), attempt),
       copy: button("Copy points as CSV", () => this.copy(), attempt),
     };
     this.bar = html("progress", "rnb-progress");
@@ -68,8 +68,9 @@ class Bench {
     enable(buttons.stop, running);
     enable(buttons.copy, this.model.get("runs").length > 0);
     buttons.sweep.textContent = `Sweep the ${session.x}`;
-    bar.max = (state.of ?? 1) * (state.epochs ?? 1);
-    bar.value = ((state.run ?? 1) - 1) * (state.epochs ?? 1) + (state.epoch ?? 0);
+    bar.max = state.of ?? 1;
+    // At a network's end there is a message, and no epoch.
+    bar.value = (state.run ?? 1) - 1 + (state.message ? 1 : (state.epoch ?? 0) / (state.epochs ?? 1));
     bar.style.visibility = running ? "visible" : "hidden";
     // Of a sweep, how long the wider or deeper ones will take is not known.
     const left = state.paused ? "" : timeLeft(session.left, place && " for this network");
@@ -81,8 +82,8 @@ class Bench {
     // Spoken: the start, each quarter, the end.
     const quarter = Math.floor((4 * bar.value) / bar.max);
     const words = running ? (quarter ? `Training: ${25 * quarter} percent.` : "Training.") : session.note || message;
-    if (words && this.voice.textContent !== words) this.voice.textContent = words;
-    this.error.textContent = this.model.get("error");
+    if (words) say(this.voice, words);
+    say(this.error, this.model.get("error"));
     this.redrawCurves();
   }
 

@@ -110,10 +110,10 @@ class Content {
 
   /** The plot in words. @param {Line[]} lines @param {Measure} y */
   describe(lines, y) {
-    const { x, setting } = this.session;
+    const { x } = this.session;
     const line = lines.find((l) => l.style === "chosen") ?? lines.find((l) => l.style === "exact");
     const start = `${SCALES[y].title} against ${SCALES[x].title}. `;
-    if (!line) return `${start}${this.fixed}: nothing measured at ${x} ${setting[x]}.`;
+    if (!line) return start + (this.session.revealed ? `${this.fixed}: nothing measured.` : "It is shown after your prediction.");
     const extreme = line.points.reduce((a, b) => (b.y > a.y ? b : a));
     const [a, b] = [line.points[0], line.points[line.points.length - 1]];
     return `${start}${line.name}: ${format(a.y)} at ${x} ${a.x}, largest ${format(extreme.y)} at ${x} ${extreme.x}, ${format(b.y)} at ${x} ${b.x}.`;

@@ -26,7 +26,8 @@ class Guess {
     const { x, y } = session;
     this.root.hidden = session.revealed;
     this.sketch.svg.toggleAttribute("hidden", session.revealed);
-    this.answer.textContent = session.answer;
+    // The answer is about one plot.
+    say(this.answer, session.drawn.key === content.plotKey(y) ? session.answer : "");
     if (session.revealed) return;
     const key = content.plotKey(y);
     if (session.drawn.key !== key) session.drawn = { key, points: new Map() };

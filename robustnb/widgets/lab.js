@@ -64,7 +64,7 @@ class View {
       fault = `The laboratory failed. ${error}`;
       throw error;
     } finally {
-      if (this.fault.textContent !== fault) this.fault.textContent = fault;
+      say(this.fault, fault);
     }
   }
 

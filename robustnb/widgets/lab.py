@@ -124,7 +124,9 @@ class Laboratory(ipywidgets.VBox):  # type: ignore[misc]
 
     def _on_message(self, _: View, message: dict[str, Any], buffers: object) -> None:
         try:
-            self._answer(message)
+            # With the training's thread shut out: a progress that is read here must not be written over its last word.
+            with self.view.lock:
+                self._answer(message)
         except Exception as error:
             self._fail(self._run, error)
 

@@ -103,6 +103,7 @@ class PageEngine {
     }
     if (message.kind === "stop" || message.kind === "reset") this.stopped = true;
     if (this.id) this.worker?.postMessage({ kind: message.kind === "reset" ? "stop" : message.kind, id: this.id });
+    if (message.kind === "reset") this.id = 0; // nothing that the run still sends is heard
   }
 
   /** Train these settings one after the other. @param {number} id @param {Setting[]} settings @param {boolean} paused wait before the first epoch */
@@ -160,6 +161,7 @@ class PageEngine {
   /** @param {number} id @param {Setting} setting @param {any} row the last @param {any} end the worker's last message
    * @param {number} run @param {number} of */
   finish(id, setting, row, end, run, of) {
+    if (this.id !== id) return false;
     const { stopped } = end;
     if (!stopped && !row.diverged) {
       const { stability, lazy_ratio, test_accuracy, untrained } = row;
@@ -169,10 +171,11 @@ class PageEngine {
         moves: { setting, stability, outputs: nested(end.outputs, this.model.get("digits").radii.length, outputs) },
       });
     }
-    const last = stopped || run === of;
+    // A stop, or another laboratory's Train, may come when this network has no step left at which it could end.
+    const last = stopped || run === of || this.stopped || /** @type {any} */ (window).robustnb.lastRun !== id;
     const message = [this.note, outcome(row, end, setting.epochs)].filter(Boolean).join(" ");
     const { paused } = this.model.get("progress");
-    if (this.id === id) this.write({ progress: { running: !last, paused, run, of, message } });
+    this.write({ progress: { running: !last, paused, run, of, message } });
     return !last;
   }
 

@@ -21,7 +21,7 @@ const SCALES = {
   epoch: { title: "epoch", short: "epoch", log: false },
   train_loss: { title: "loss on training data", short: "loss", log: true },
 };
-const UNMEASURED = "#56B4E9"; // the palette's colour for an initialization that the table does not hold
+const UNMEASURED = "var(--rnb-ink)"; // for an initialization that has no colour of its own
 const CROSS = "M-6,-6L6,6M-6,6L6,-6";
 const RING = "M-5,0A5,5 0 1,0 5,0A5,5 0 1,0 -5,0Z"; // in its place for a run that has learned nothing
 
@@ -54,6 +54,11 @@ function spoken(className, role = "status") {
   const node = html("p", className);
   node.setAttribute("role", role);
   return node;
+}
+
+/** Put a text where it is spoken, once: one that is set anew is spoken anew. @param {HTMLElement} node @param {string} text */
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
 
 /** A button; while it is off it stays where the keyboard can find it. @param {string} name @param {() => void} press

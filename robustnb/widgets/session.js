@@ -42,6 +42,8 @@ class Session {
     this.answer = "";
     this.views = 0;
     this.read = false;
+    /** Has a control been moved? Only then does the address hold the settings. */
+    this.moved = false;
     this.note = "";
     model.on("change:progress", () => this.progressed());
     // To move the exponent is to choose the family that has one.
@@ -51,7 +53,13 @@ class Session {
     });
     model.on(SHARED.map((name) => `change:${name}`).join(" "), () => {
       this.note = "";
+      this.moved = true;
       if (!this.live) this.writeAddress();
+    });
+    // A link to a section, and an address typed over this one, do not load the page anew.
+    if (!this.live) window.addEventListener("hashchange", () => {
+      this.note = this.fromAddress();
+      if (this.moved) this.writeAddress();
     });
   }
 

@@ -99,12 +99,22 @@ class Sketch {
       last = { i, at };
       this.changed();
     };
+    /** What was drawn before this stroke. @type {[number, number][]} */
+    let before = [];
     this.area.addEventListener("pointerdown", (event) => {
       this.area.setPointerCapture(event.pointerId);
       last = undefined;
+      before = [...this.points];
       draw(event);
     });
     this.area.addEventListener("pointermove", (event) => { if (last) draw(event); });
-    for (const end of ["pointerup", "pointercancel"]) this.area.addEventListener(end, () => { last = undefined; });
+    this.area.addEventListener("pointerup", () => { last = undefined; });
+    // The finger scrolls the page: it was no stroke.
+    this.area.addEventListener("pointercancel", () => {
+      last = undefined;
+      this.points.clear();
+      for (const [x, y] of before) this.points.set(x, y);
+      this.changed();
+    });
   }
 }

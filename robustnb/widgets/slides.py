@@ -73,6 +73,9 @@ def compact_svg(svg: str) -> str:
     ):
         svg = re.sub(pattern, short, svg, flags=re.DOTALL)
     svg = re.sub(r"<[^>]*>", lambda tag: _compact_tag(tag[0]), svg)
+    # Markers and frames are named by hashes: a number for each.
+    names: dict[str, str] = {}
+    svg = re.sub(r'(?<=["#])[mp][0-9a-f]{10}(?=[")])', lambda name: names.setdefault(name[0], f"{name[0][0]}{len(names)}"), svg)
     return _without_bare_groups(svg.replace("</style>", "text{font-family:DejaVu Sans,Verdana,sans-serif}</style>", 1)).strip()
 
 
@@ -85,8 +88,6 @@ def _compact_tag(tag: str) -> str:
         (r"xlink:href", "href"),
         (r"font-family: [^;\"]*;? ?", ""),
         (r' transform="rotate\(-0 [^)]*\)"', ""),
-        # What is referred to is named by ten digits of a hash, of which four tell a picture's few markers and frames apart.
-        (r'(?<=["#][mp])([0-9a-f]{4})[0-9a-f]{6}(?=[")])', r"\1"),
         (r" (?=[MLQCz] )|(?<=[MLQC]) |(?<=[;:]) ", ""),
     ):
         tag = re.sub(pattern, short, tag)

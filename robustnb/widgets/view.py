@@ -85,7 +85,7 @@ class View(anywidget.AnyWidget):
 
 def make_view(data: Dataset, measured: pd.DataFrame, **opening: Any) -> View:
     """A view of one measured table, of networks on these data; `opening`: its traits that say where it begins."""
-    inits = sorted(set(measured.init), key=list(COLORS).index)
+    inits = list(COLORS)
     return View(
         table=_table(measured, inits),
         series=[{"name": name, "label": _label(name), "color": COLORS[name], "marker": _marker(name)} for name in inits],

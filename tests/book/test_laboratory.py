@@ -147,6 +147,19 @@ def test_slides_change_the_picture(watched):
     assert "radius 6," in shown()
 
 
+def test_a_picture_of_slides_that_scrolls_is_in_the_keyboard_s_reach(watched):
+    watched.page.set_viewport_size({"width": 390, "height": 800})
+    page = open_page(watched, HTML.as_uri(), "book/experiments_width")
+    handles = page.locator(".widget-subarea:has(.rnb-slide) .noUi-handle")
+    for handle in handles.all():
+        handle.press("ArrowRight")
+    page.wait_for_timeout(500)
+    wide = "(box) => box.scrollWidth > box.clientWidth && box.checkVisibility()"
+    boxes = [box for box in page.locator(".widget-html-content:has(.rnb-slide)").all() if box.evaluate(wide)]
+    assert len(boxes) >= handles.count()
+    assert all(box.evaluate("box => box.tabIndex") == 0 for box in boxes)
+
+
 def test_a_screen_reader_hears_what_a_slider_is_and_shows(lab_page):
     handle = lab_page.get_by_role("slider", name="width m").first
     handle.focus()
@@ -225,6 +238,65 @@ def test_the_reader_draws_with_a_finger(browser):
         page.touchscreen.tap(box["x"] + across * box["width"], box["y"] + 0.3 * box["height"])
     page.wait_for_function("document.querySelectorAll('.rnb-sketch .rnb-set').length === 3")
     context.close()
+
+
+def test_a_finger_that_scrolls_the_page_draws_nothing(browser):
+    context = browser.new_context(has_touch=True, viewport={"width": 400, "height": 800})
+    page = context.new_page()
+    page.goto(f"{HTML.as_uri()}/book/introduction.html")
+    area = page.locator(".rnb-sketch-area").first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    x, y = box["x"] + 0.5 * box["width"], box["y"] + 0.8 * box["height"]
+    page.touchscreen.tap(x, y)
+    page.wait_for_function("document.querySelectorAll('.rnb-sketch .rnb-set').length === 1")
+    drawn = page.locator(".rnb-sketch .rnb-set").get_attribute("aria-valuenow")
+    touch, before = context.new_cdp_session(page), page.evaluate("scrollY")
+    for kind, at in (("touchStart", y), *(("touchMove", y - 30 * k) for k in range(1, 8)), ("touchEnd", None)):
+        points = [] if at is None else [{"x": x, "y": at - 40}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.wait_for_timeout(30)
+    page.wait_for_function("before => scrollY > before + 50", arg=before)
+    assert page.locator(".rnb-sketch .rnb-set").get_attribute("aria-valuenow") == drawn
+    context.close()
+
+
+def test_what_is_hidden_is_not_said_to_be_unmeasured(watched):
+    page = prediction_page(watched)
+    hidden = [plot.get_attribute("aria-label") for plot in page.locator(".rnb-side svg").all()]
+    assert len(hidden) == 2
+    assert all(words.endswith("It is shown after your prediction.") for words in hidden)
+    page.get_by_role("button", name="falls", exact=True).click()
+    control(page, "init", "list").select_option(label="m⁻ᶜ")
+    control(page, "exponent c", "number").fill("3")
+    control(page, "exponent c", "number").press("Enter")
+    until(page, "m⁻³, width 16")
+    assert page.locator(".rnb-side svg").first.get_attribute("aria-label").endswith("m⁻³, depth 2: nothing measured.")
+    assert page.locator(".rnb-large .rnb-exact polyline").evaluate("line => getComputedStyle(line).stroke") == page.locator(
+        ".rnb-lab"
+    ).evaluate("lab => { lab.style.color = 'var(--rnb-ink)'; return getComputedStyle(lab).color; }")
+
+
+def test_the_answer_goes_when_its_plot_does_and_is_spoken_once(watched):
+    page = prediction_page(watched)
+    page.get_by_role("button", name="rises, then falls").click()
+    answer = page.locator(".rnb-answer")
+    first = answer.inner_text()
+    assert first.startswith("Well seen")
+    page.evaluate("""() => {
+      window.spoken = [];
+      const answer = document.querySelector(".rnb-answer");
+      const listen = () => window.spoken.push(answer.innerText);
+      new MutationObserver(listen).observe(answer, { childList: true, characterData: true, subtree: true });
+    }""")
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):  # along the plot
+        control(page, "width m", "slider").press(key)
+        page.wait_for_timeout(100)
+    assert page.evaluate("window.spoken") == []
+    control(page, "depth L", "slider").press("ArrowRight")
+    page.wait_for_function("document.querySelector('.rnb-answer').innerText === ''")
+    control(page, "depth L", "slider").press("ArrowLeft")
+    page.wait_for_function("words => document.querySelector('.rnb-answer').innerText === words", arg=first)
 
 
 def test_a_prediction_belongs_to_its_own_plot(watched):

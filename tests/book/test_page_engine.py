@@ -271,9 +271,10 @@ def test_a_lost_graphics_device_falls_back_to_webassembly_and_says_so(gpu_watche
 # In place of the page's worker, one that does nothing; what it would answer, the test says.
 SILENT = """() => {
   const worker = new EventTarget();
-  worker.postMessage = () => {};
+  const asked = [];
+  worker.postMessage = (message) => { if (message.kind === "train") asked.push(message.id); };
   const answer = (data) => worker.dispatchEvent(new MessageEvent("message", { data }));
-  Object.assign(window.robustnb, { worker: Promise.resolve(worker), digits: { inputs: 64 }, answer });
+  Object.assign(window.robustnb, { worker: Promise.resolve(worker), digits: { inputs: 64 }, answer, asked });
 }"""
 
 
@@ -386,6 +387,72 @@ def test_a_late_error_of_a_run_does_not_end_the_next_one(lab_page):
         assert lab_page.locator(".rnb-stop").get_attribute("aria-disabled") == str(bool(error)).lower()
 
 
+# What a worker sends of a network's last epoch, and of its end.
+LAST_ROW = """(id) => window.robustnb.answer({ kind: "row", id, row:
+  { epoch: 50, train_loss: 0.1, test_accuracy: 0.9, stability: 2, lazy_ratio: 1, untrained: false, diverged: false } })"""
+END = """(id) => window.robustnb.answer({ kind: "end", id, stopped: false, backend: "wasm", outputs: new Float32Array(10 * 31 * 10) })"""
+
+
+def test_a_stop_after_a_network_s_last_step_ends_the_sweep(lab_page):
+    lab_page.evaluate(SILENT)
+    press(lab_page, "Sweep the width")
+    lab_page.wait_for_function("window.robustnb.asked.length === 1")
+    lab_page.evaluate(LAST_ROW, "1.1")
+    press(lab_page, "Stop")
+    lab_page.evaluate(END, "1.1")
+    until(lab_page, "Network 1 of 7. Done: P/ε = 2")
+    lab_page.wait_for_timeout(200)
+    assert lab_page.evaluate("window.robustnb.asked") == ["1.1"]
+    assert lab_page.locator(".rnb-stop").get_attribute("aria-disabled") == "true"
+
+
+def test_what_comes_after_a_reset_is_not_heard(lab_page):
+    lab_page.evaluate(SILENT)
+    press(lab_page, "Sweep the width")
+    lab_page.wait_for_function("window.robustnb.asked.length === 1")
+    lab_page.evaluate(LAST_ROW, "1.1")
+    until(lab_page, "Epoch 50")
+    press(lab_page, "Reset")
+    lab_page.evaluate(END, "1.1")
+    lab_page.wait_for_timeout(300)
+    assert status(lab_page).startswith("Next: ")
+    assert lab_page.locator(".rnb-main .rnb-mine").count() == 0
+    assert lab_page.evaluate("window.robustnb.asked") == ["1.1"]
+    press(lab_page, "Train")
+    lab_page.wait_for_function("window.robustnb.asked.length === 2")
+
+
+def test_a_sweep_ends_when_another_laboratory_trains(watched, tmp_path):
+    labs = [Laboratory(question, width=8, depth=2) for question in ("The first?", "The second?")]
+    page = watched.page
+    page.goto(page_of(labs, tmp_path))
+    page.locator(".rnb-lab svg polyline").nth(20).wait_for(state="attached")
+    page.evaluate(SILENT)
+    press(page, "Sweep the width", lab=0)
+    page.wait_for_function("window.robustnb.asked.length === 1")
+    page.evaluate(LAST_ROW, "1.1")
+    press(page, "Train", lab=1)
+    page.wait_for_function("window.robustnb.asked.length === 2")
+    page.evaluate(END, "1.1")
+    until(page, "Done: P/ε = 2", lab=0)
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.robustnb.asked") == ["1.1", "2.1"]
+    assert watched.trouble == []
+
+
+def test_progress_goes_forward_from_network_to_network(lab_page):
+    lab_page.evaluate(SILENT)
+    press(lab_page, "Sweep the width")
+    seen = []
+    for run in (1, 2):
+        lab_page.wait_for_function(f"window.robustnb.asked.length === {run}")
+        for message in (LAST_ROW, END):
+            lab_page.evaluate(message, f"1.{run}")
+            lab_page.wait_for_timeout(100)
+            seen.append(lab_page.locator(".rnb-progress").evaluate("bar => bar.value / bar.max"))
+    assert seen == pytest.approx([1 / 7, 1 / 7, 2 / 7, 2 / 7])
+
+
 def test_a_long_run_says_how_long_it_will_take(lab_page):
     set_number(lab_page, "epochs", 1000)
     for _ in range(2):
@@ -433,6 +500,22 @@ def test_settings_live_in_the_address_and_section_anchors_keep_working(watched):
     page.goto(re.sub(r"=.*", "=nonsense,1", address))
     page.locator(".rnb-lab svg polyline").first.wait_for(state="attached")
     until(page, "could not be read")
+    assert watched.trouble == []
+
+
+def test_an_address_typed_over_the_page_s_own_and_a_link_to_a_section_move_the_laboratory_as_they_say(watched):
+    page = open_page(watched, HTML.as_uri(), "book/index")
+    page.evaluate("location.hash = '#how-to-read'")
+    page.wait_for_timeout(200)
+    assert page.url.endswith("#how-to-read")  # nothing was moved: nothing to keep
+    set_number(page, "seed", 42)
+    settings = page.url.partition("~")[2]
+    page.evaluate("location.hash = '#how-to-read'")
+    page.wait_for_function("settings => location.hash.endsWith(settings)", arg=settings)
+    other = re.sub(r",\d+,42$", ",30,77", settings)
+    page.evaluate("settings => { location.hash = '#~' + settings; }", other)
+    until(page, "30 epochs, seed 77")
+    assert control(page, "seed", "number").input_value() == "77"
     assert watched.trouble == []
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from robustnb import fully_connected, gradient_descent, kernels, load_data, perturbation_stability, theory, two_classes
+from robustnb import fully_connected, get_initialization, gradient_descent, kernels, load_data, perturbation_stability, theory, two_classes
 from robustnb.stability import jacobian
 
 TASK = two_classes(load_data("digits", normalize="unit"), 3, 8, n=8)
@@ -49,6 +49,19 @@ def test_two_layers_have_the_gram_of_lemma_7():
     for init in ("he", "lecun", "ntk"):
         theta = kernels.tangent_kernel(X, X, init, width=100, depth=2).value
         assert theta == pytest.approx(theory.mean_two_layer_gram(X, init, width=100), rel=1e-6)
+
+
+@pytest.mark.parametrize("angle", [1e-6, 2e-7])
+@pytest.mark.parametrize(("init", "depth"), CASES)
+def test_inputs_close_together_keep_their_digits(init, depth, angle):
+    """The angle goes through all layers unchanged to first order, and each of L − l factors 1 − θ/π loses its share."""
+    x, shape = np.array([[1.0, 0.0], [math.cos(angle), math.sin(angle)]]), {"width": 10, "depth": depth}
+    scales = get_initialization(init).scales(inputs=2, outputs=1, **shape)
+    q = 10 / 2 * np.array([scales.beta_first, *[scales.beta] * (depth - 2), scales.beta_last]) ** 2
+    lost = sum(q.prod() / q[layer - 1] * (depth - layer) for layer in range(1, depth + 1)) / scales.alpha**2 / math.pi
+    grams = [kernels.tangent_kernel(x, x, init, **shape).value, *([theory.mean_two_layer_gram(x, init, width=10)] if depth == 2 else [])]
+    for gram in grams:
+        assert (gram[0, 0] - gram[0, 1]) / angle == pytest.approx(lost, rel=20 * angle)
 
 
 @pytest.mark.parametrize("kernel", [kernels.output_kernel, kernels.tangent_kernel])

@@ -16,7 +16,7 @@ from ipywidgets.widgets.widget import _instances
 from robustnb import fully_connected, load_data, non_lazy, train
 from robustnb.atlas import load_atlas
 from robustnb.widgets import Laboratory
-from robustnb.widgets.view import RANGES
+from robustnb.widgets.view import RANGES, make_view
 
 MOVES = 1000 if int(os.environ.get("ROBUSTNB_EXAMPLES", "25")) >= 1000 else 150
 SETTING = {"init": 0, "c": 1.5, "width": 8, "depth": 2, "lr": 0.05, "epochs": 1, "seed": 0}
@@ -49,6 +49,15 @@ def test_each_initialization_has_a_marker_of_its_own(lab):
     markers = {series["name"]: series["marker"] for series in lab.view.series}
     assert len(set(markers.values())) == len(markers) == 7
     assert markers["ntk"] == "M0.0,-4.0L-4.0,4.0L4.0,4.0L0.0,-4.0Z"
+
+
+def test_a_start_that_the_table_lacks_has_its_own_name():
+    table = load_atlas("digits_depths")
+    assert "ntk" not in set(table.init)
+    view = make_view(load_data("digits"), table[table.epoch == 50])
+    (ntk,) = [series for series in view.series if series["name"] == "ntk"]
+    assert ntk["label"] == "NTK"
+    assert {view.series[k]["name"] for k in view.table["init"]} == {"he", "lecun"}
 
 
 def test_what_is_typed_says_its_range(lab):
@@ -100,6 +109,17 @@ def test_a_sweep_trains_one_network_after_the_other(lab):
     lab.train([SETTING | {"width": width} for width in (4, 8, 16)]).join()
     assert [run["width"] for run in lab.view.runs] == [4, 8, 16]
     assert lab.view.progress["running"] is False
+
+
+def test_a_pause_that_comes_with_the_last_word_of_a_run_does_not_take_it_back(lab):
+    lab.view.progress = {"running": True}
+    with lab.view.lock:  # the thread that trains has it, and writes its last word
+        pause = threading.Thread(target=lab._on_message, args=(lab.view, {"kind": "pause"}, []))
+        pause.start()
+        pause.join(timeout=0.2)
+        lab.view.progress = {"running": False, "message": "Done."}
+    pause.join()
+    assert lab.view.progress == {"running": False, "message": "Done."}
 
 
 def test_pause_step_and_resume(lab):

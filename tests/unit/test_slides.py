@@ -56,6 +56,14 @@ def test_every_reference_in_a_compact_picture_leads_somewhere_and_it_is_much_sma
     assert len(short) < 0.7 * len(whole)
 
 
+def test_names_that_begin_alike_stay_apart():
+    marker = '<path id="m42d7{0}" d="M 0 0"/><use xlink:href="#m42d7{0}" clip-path="url(#p42d7{0})"/><clipPath id="p42d7{0}"/>'
+    short = compact_svg(f"<svg>{marker.format('000000')}{marker.format('111111')}</svg>")
+    names = re.findall('id="([^"]*)"', short)
+    assert len(set(names)) == len(names) == 4
+    assert re.findall(r"[\"(]#(\w+)", short) == [names[0], names[1], names[2], names[3]]
+
+
 def test_slides_close_their_figures_and_name_their_pictures():
     def draw(value):
         figure, axes = plt.subplots()

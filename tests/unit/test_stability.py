@@ -364,9 +364,53 @@ class Constant(nn.Module):
         return torch.ones(len(x), 1)
 
 
+@pytest.mark.parametrize("outputs", [1, 10])
+def test_a_module_may_squeeze_the_axis_of_a_single_input(outputs):
+    class Squeezes(nn.Module):
+        def __init__(self, plain):
+            super().__init__()
+            self.plain = plain
+
+        def forward(self, x):
+            return self.plain(x.squeeze()).squeeze()
+
+    plain, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, outputs)), torch.randn(20, 8)
+    assert perturbation_stability(Squeezes(plain), x) == perturbation_stability(plain, x)
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean(0)
+
+
+class Twice(torch.autograd.Function):
+    """Has a backward rule, and none for forward mode."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+class OwnFunction(nn.Module):
+    def forward(self, x):
+        return Twice.apply(x)
+
+
+@pytest.mark.parametrize("measure", [perturbation_stability, stability_by_gram])
+def test_one_input_has_no_standard_error(measure):
+    with pytest.raises(ValueError, match=r"^x must hold at least 2 inputs, for a standard error, but its shape is \(1, 4\)\.$"):
+        measure(fully_connected("he", inputs=4, width=8, depth=2, outputs=3), torch.randn(1, 4))
+
+
 @pytest.mark.parametrize(
     ("network", "x", "words"),
     [
+        (Mean(), torch.randn(5, 4), "network must return one tensor, a row for each input"),
+        (nn.Sequential(nn.Linear(4, 3), OwnFunction()), torch.randn(5, 4), "network must have derivatives in forward mode .*torch says"),
         (nn.LSTM(4, 6), torch.randn(5, 3, 4), "network must return one tensor, a row for each input, not .*wrap it"),
         (nn.Linear(4, 3), np.zeros((5, 4)), "x must be a torch.Tensor of real numbers.*not an array of shape"),
         (nn.Linear(4, 3), torch.zeros(5, 4, dtype=torch.float64), "x must be a batch that the module takes.*float64 .torch says: .*dtype"),

@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -161,6 +162,15 @@ def test_any_setting_is_found_again_in_its_file_and_taken_for_no_other(tmp_path,
     assert len(table) == 2
 
 
+@pytest.mark.parametrize("name", ["2024", "007", "NA", "true", "1e3"])
+def test_data_of_any_name_are_found_again_in_their_file(tmp_path, trainings, name):
+    digits, out = load_data("digits"), tmp_path / "table.csv"
+    settings = [Setting(dataset=name, init="he", width=4, depth=2, lr=0.05, epochs=1)]
+    tables = [sweep(settings, replace(digits, name=name), out=out, device="cpu") for _ in range(2)]
+    assert [table.dataset.tolist() for table in tables] == [[name]] * 2
+    assert len(trainings) == 1
+
+
 def test_networks_that_all_diverged_are_reported_and_not_trained_again(tmp_path, trainings):
     out = tmp_path / "table.csv"
     for _ in range(2):
@@ -198,25 +208,22 @@ def test_an_executor_is_asked_for_each_setting_and_gives_the_same_table(tmp_path
     assert_same(pd.read_csv(tmp_path / "table.csv"), whole)
 
 
-def test_a_slice_on_an_executor_takes_back_what_has_not_begun(trainings):
-    class AtOnce(Executor):
-        """Runs the first task when it is given, and leaves the others waiting."""
+def test_a_slice_on_an_executor_begins_nothing_after_its_minutes(monkeypatch):
+    begun = []
 
-        def __init__(self):
-            self.futures = []
+    def slow(*arguments, **settings):
+        begun.append(time.monotonic())
+        time.sleep(0.4)
+        return train(*arguments, **settings)
 
-        def submit(self, task, *arguments):
-            future = Future()
-            self.futures.append(future)
-            if len(self.futures) == 1:
-                future.set_result(task(*arguments))
-            return future
-
-    executor = AtOnce()
-    table = sweep(TWO, executor=executor, minutes=0, device="cpu")
-    assert trainings == [(0, 1)]
-    assert len(table) == 2
-    assert [future.cancelled() for future in executor.futures] == [False, True]
+    monkeypatch.setattr(robustnb.sweep, "train", slow)
+    settings, seconds = grid(init="he", width=4, depth=[2, 3, 4, 5], lr=0.05, epochs=1), 0.6
+    with ThreadPoolExecutor(1) as executor:
+        assert sweep(settings, executor=executor, minutes=0, device="cpu").empty
+        start = time.monotonic()
+        table = sweep(settings, executor=executor, minutes=seconds / 60, device="cpu")
+    assert 1 <= len(begun) == len(table) < 4
+    assert max(begun) < start + seconds
 
 
 def test_what_an_executor_finished_before_a_failure_is_kept(tmp_path):

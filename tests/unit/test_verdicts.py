@@ -12,7 +12,7 @@ from robustnb.atlas import NON_LAZY, atlas_folder, load_atlas
 from robustnb.convolutional_claims import convolutional_claims
 from robustnb.decisions import ABOVE, BELOW, SAME, Condition, decide, holm
 from robustnb.settings import KEY
-from robustnb.trends import at_loss, curve, ends_at_top, peak_exponent, peak_place, peaks, slopes, steps, width_steps
+from robustnb.trends import at_end, at_loss, curve, ends_at_top, peak_exponent, peak_place, peaks, slopes, steps, width_steps
 from robustnb.verdicts import bullets, summary
 
 RANDOM = np.random.default_rng(0)
@@ -271,7 +271,12 @@ GETS_THERE, TOO_SLOW = (4.0, 2.0, 0.5, 1.5), (4.0, 3.5, 3.0, 2.5)
 
 def runs(*losses):
     """Rows of a sweep after 0, 5, 10 and 15 epochs: the training losses of each seed."""
-    other = {"stability": (1.0, 2.0, 8.0, 9.0), "lazy_ratio": (0.0, 0.1, 0.4, 0.5), "train_accuracy": (0.5, 0.55, 0.6, 0.65)}
+    other = {
+        "stability": (1.0, 2.0, 8.0, 9.0),
+        "stability_error": (0.1, 0.2, 0.8, 0.9),
+        "lazy_ratio": (0.0, 0.1, 0.4, 0.5),
+        "train_accuracy": (0.5, 0.55, 0.6, 0.65),
+    }
     shown = {"epoch": (0, 5, 10, 15), "test_accuracy": 0.5} | other
     parts = [pd.DataFrame(dict.fromkeys(KEY, 0) | shown | {"init_seed": k, "train_loss": of}) for k, of in enumerate(losses)]
     return pd.concat(parts, ignore_index=True)
@@ -282,7 +287,7 @@ def test_networks_are_compared_when_they_first_reach_a_loss():
     (row,) = at_loss(runs(GETS_THERE), 1.0).itertuples()
     # ln 2 → ln 1 is half the way to ln 0.5.
     assert (row.init_seed, row.train_loss, row.epoch) == (0, 1.0, 7.5)
-    assert row.stability == pytest.approx(4.0)
+    assert (row.stability, row.stability_error) == pytest.approx((4.0, 0.4))
     assert row.lazy_ratio == pytest.approx(0.2)
     assert row.train_accuracy == pytest.approx(0.575)
     (early,) = at_loss(runs(GETS_THERE), 3.0).itertuples()
@@ -295,6 +300,16 @@ def test_a_setting_that_few_networks_bring_to_a_loss_is_left_out():
     assert set(there.width) == {2}
     assert sorted(there.init_seed) == list(range(7))
     assert at_loss(runs(TOO_SLOW), 1.0).empty
+
+
+@pytest.mark.parametrize(("column", "values"), [("lr", (0.05, 0.005)), ("normalize", ("pixels", "unit"))])
+def test_a_curve_is_of_one_setting(column, values):
+    parts = [runs(*[GETS_THERE] * 3).assign(diverged=False, untrained=False, width=8, **{column: value}) for value in values]
+    curve(at_end(parts[0]), "width")
+    both = at_end(pd.concat(parts))
+    for average in (lambda: curve(both, "width"), lambda: width_steps(both, [])):
+        with pytest.raises(ValueError, match=f"^table must hold one {column} for each width, not {min(values)}, {max(values)}[.]$"):
+            average()
 
 
 def test_a_step_in_width_can_rise_after_equal_epochs_and_fall_at_an_equal_loss():
