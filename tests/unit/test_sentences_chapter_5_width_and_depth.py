@@ -161,7 +161,7 @@ def test_width_two_layers_rise_again_and_so_does_mnist():
         "On the digits, trained to fit, two layers rise again beyond width 128. Their loss is still coming down there: only from width 512 on do they fit",
         "In the right panel of Figure 4b below, at equal loss, their curve falls to its end.",
         "(From width 512 on the digits have two seeds.)",
-        "On MNIST, trained to fit, curves of four and more layers rise from width 16 to the widest, 256, and networks of these widths know at least 95 % of "
+        "On MNIST, trained to fit, curves of four and more layers rise from width 16 to the widest, 512, and networks of these widths know at least 95 % of "
         "their images.",
     )
     for table in (digits(), trends.at_end(load_atlas("digits_two_layers"))):
@@ -175,7 +175,7 @@ def test_width_two_layers_rise_again_and_so_does_mnist():
         dict(evidence.settings())["MNIST, trained to fit"].query("init == 'he' and depth >= 4 and width >= 16").groupby(["depth", "width"])
     )
     P = mnist.stability.mean().unstack()
-    assert P.columns.max() == 256
+    assert P.columns.max() == 512
     assert (np.diff(P, axis=1) > 0).all()
     assert mnist.train_accuracy.mean().min() > 0.95
 
