@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from robustnb import theory
 from robustnb.atlas import load_atlas
 from robustnb.widgets import Laboratory
 
@@ -107,6 +108,36 @@ def test_the_readout_and_the_numbers_are_those_of_the_atlas(lab_page):
     lines = lab_page.locator(".rnb-numbers tr").all_inner_texts()[1:]
     table = {int(cells[0]): float(cells[1]) for cells in (line.split("\t") for line in lines)}
     assert table == pytest.approx(rows.groupby("width").stability.mean().to_dict(), rel=5e-3)
+
+
+def test_what_theory_says_is_drawn_and_read(lab_page):
+    control(lab_page, "init", "list").select_option(label="LeCun")
+    lab_page.wait_for_function("document.querySelector('.rnb-readout').innerText.includes('LeCun, width 16, depth 8')")
+    shape, widths = {"inputs": 64, "depth": 8, "outputs": 10}, 2 ** np.arange(2, 11)
+    exact, bound = theory.stability_at_initialization("lecun", width=widths, **shape), theory.theorem_1("lecun", width=widths, **shape)
+    before = float(re.search(r"([\d.]+) before \(exact\)", lab_page.locator(".rnb-readout").first.inner_text())[1])
+    assert before == pytest.approx(exact[2], rel=5e-3)
+    for line, values in (("exact", exact), ("shape", bound.total)):
+        points = lab_page.locator(f".rnb-large .rnb-{line} polyline").get_attribute("points")
+        heights = [float(point.split(",")[1]) for point in points.split()]
+        assert np.corrcoef(heights, np.log(values))[0, 1] == pytest.approx(-1, abs=1e-6)
+    assert lab_page.locator(".rnb-large .rnb-chosen .rnb-band").count() == 1
+
+
+def test_a_sweep_goes_along_the_axis(lab_page):
+    control(lab_page, "against", "list").select_option(label="depth L")
+    set_number(lab_page, "epochs", 1)
+    press(lab_page, "Sweep the depth")
+    lab_page.wait_for_function("document.querySelectorAll('.rnb-main .rnb-mine').length === 9", timeout=60_000)
+
+
+def test_a_run_that_learned_nothing_is_a_ring(lab_page):
+    control(lab_page, "init", "list").select_option(label="m⁻ᶜ")
+    set_number(lab_page, "epochs", 1)
+    press(lab_page, "Train")
+    until(lab_page, "Untrained: its loss is still that of the output 0")
+    run = lab_page.locator(".rnb-large .rnb-mine")
+    assert run.evaluate("run => run.getTotalLength()") == pytest.approx(10 * np.pi, rel=1e-2)
 
 
 def test_a_setting_that_was_not_measured_says_so(lab_page):

@@ -2,13 +2,14 @@
 
 import base64
 import json
+import math
 import re
 
 import numpy as np
 import pytest
 import torch
 
-from robustnb import fully_connected, lazy_ratio, load_data, theory, uniform_in_ball
+from robustnb import fully_connected, is_untrained, lazy_ratio, load_data, theory, uniform_in_ball
 from robustnb.initialization import get_initialization
 from robustnb.widgets import Laboratory
 
@@ -138,6 +139,12 @@ def test_one_step_in_the_page_is_one_step_in_torch(init, width, depth, engine):
     assert [row["train_loss"] for row in rows] == pytest.approx(list(expected[:, 0]), rel=1e-4)
     original = start.with_weights([weight.double() for weight in start.weights])
     assert rows[1]["lazy_ratio"] == pytest.approx(lazy_ratio(stepped, original).item(), rel=1e-4)
+    lengths = stepped.jvp(data.x_test.double(), delta.double())[1][0].norm(dim=-1)
+    assert rows[1]["stability_error"] == pytest.approx(lengths.std().item() / len(lengths) ** 0.5, rel=1e-4)
+    for part, x, y in (("train", data.x_train, data.y_train), ("test", data.x_test, data.y_test)):
+        right = (stepped(x.double())[0].argmax(dim=-1) == y).double().mean().item()
+        assert rows[1][f"{part}_accuracy"] == pytest.approx(right, abs=1.5 / len(y))  # one image may lie on the boundary
+    assert [row["untrained"] for row in rows] == is_untrained(expected[:, 0], math.log(10)).tolist()
 
 
 @pytest.mark.parametrize(("width", "depth"), SHAPES)
@@ -363,7 +370,7 @@ def test_a_run_that_diverges_says_so_and_earlier_points_stay(lab_page):
     assert lab_page.locator(".rnb-main .rnb-mine").count() == 1
 
 
-def test_a_second_laboratory_takes_over_the_page_s_worker(watched):
+def test_train_again_ends_the_run(watched):
     page = open_page(watched, HTML.as_uri(), "book/index")
     set_number(page, "epochs", 900)
     press(page, "Train")

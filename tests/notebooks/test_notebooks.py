@@ -17,7 +17,7 @@ from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.session import Session
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from robustnb.notebooks import NotebookError, _ShellChannel, hidden_errors, run_notebook
+from robustnb.notebooks import WIDGET_STATE, NotebookError, _ShellChannel, hidden_errors, run_notebook
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "book").glob("*.ipynb"))
@@ -201,3 +201,9 @@ def test_a_file_that_comes_or_goes_makes_the_notebooks_stale(where):
         assert sums.read_text(encoding="utf-8") == before
         # The content is what it was: what was made from it is still good.
         os.utime(sums, ns=(modified, modified))
+
+
+def test_an_error_that_only_a_laboratory_shows_is_found():
+    shown = {"state": {"a": {"state": {"error": "ValueError: x"}}}}
+    executed = new_notebook(metadata={"widgets": {WIDGET_STATE: shown}})
+    assert [*hidden_errors(executed)] == [("shown by a laboratory", "ValueError: x")]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from robustnb import figures
+from robustnb import figures, theory
 from robustnb.atlas import NON_LAZY
 from robustnb.initialization import NAMED
 
@@ -61,3 +61,19 @@ def test_networks_of_several_settings_are_not_averaged():
     runs = [{"width": 4, "init_seed": 0, "lr": lr, "stability": 1.0, "diverged": False, "untrained": False} for lr in (0.1, 0.2)]
     with pytest.raises(ValueError, match=r"^table must hold one lr for each width, not 0\.1, 0\.2\.$"):
         figures.over_seeds(pd.DataFrame(runs), "width")
+
+
+def test_a_band_is_two_standard_errors_to_each_side(axes):
+    runs = [{"width": w, "init_seed": s, "stability": w + s, "diverged": False, "untrained": False} for w in (4, 8) for s in (0, 1, 2)]
+    figures.against(axes, pd.DataFrame(runs), "width")
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx((5 - 2 / 3**0.5, 9 + 2 / 3**0.5))
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "8"]
+
+
+def test_the_exact_curve_is_that_of_theory(axes):
+    figures.exact_at_initialization(axes, "lecun", [4, 8], 3, inputs=64, outputs=10)
+    (line,) = axes.lines
+    exact = [float(theory.stability_at_initialization("lecun", inputs=64, width=m, depth=3, outputs=10)) for m in (4, 8)]
+    assert (line.get_xdata().tolist(), line.get_linestyle()) == ([4, 8], "--")
+    assert line.get_ydata() == pytest.approx(exact)

@@ -125,14 +125,20 @@ def test_a_pause_that_comes_with_the_last_word_of_a_run_does_not_take_it_back(la
 def test_pause_step_and_resume(lab):
     epochs = []
     lab.view.observe(lambda change: "epoch" in change.new and epochs.append(change.new["epoch"]), "progress")
+
+    def waits_at(epoch):
+        until = time.monotonic() + 20
+        while epoch not in epochs:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        thread.join(timeout=0.3)
+        assert thread.is_alive()
+        assert max(epochs) == epoch
+
     thread = lab.train([SETTING | {"epochs": 4}], paused=True)
-    thread.join(timeout=2)
-    assert thread.is_alive()
-    assert max(epochs) == 0
+    waits_at(0)
     lab._on_message(lab.view, {"kind": "step"}, [])
-    thread.join(timeout=2)
-    assert thread.is_alive()
-    assert max(epochs) == 1
+    waits_at(1)
     lab._on_message(lab.view, {"kind": "resume"}, [])
     thread.join(timeout=20)
     assert not thread.is_alive()

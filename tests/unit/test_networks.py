@@ -1,10 +1,12 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from plain import INITS, as_module
 
 from robustnb import fully_connected
+from robustnb.convnets import convolutional
 
 
 def small(init="he", **changes):
@@ -77,3 +79,24 @@ def test_outputs_scale_with_each_weight_matrix():
     scaled = network.with_weights([c * weight for c, weight in zip((2, 0.5, 8, 4), network.weights, strict=True)])
     assert torch.equal(scaled(x), 32 * network(x))
     assert not torch.equal(scaled.weights[0], network.weights[0])
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: fully_connected("he", inputs=64, width=4096, depth=3, outputs=10),
+        lambda: convolutional("he", model="cnn", channels=1, side=8, width=512, depth=4, outputs=10),
+    ],
+    ids=["fcn", "cnn"],
+)
+def test_networks_that_do_not_fit_are_refused_before_they_are_built(build, monkeypatch):
+    monkeypatch.setattr("robustnb.networks.psutil.virtual_memory", lambda: SimpleNamespace(available=2**20))
+    with pytest.raises(MemoryError, match=r"^width must be smaller: the weights need 0\.\d GiB, and 0\.0 GiB are free\.$"):
+        build()
+
+
+def test_at_zero_every_gate_is_open():
+    """φ'(0) = 1, as in Definition 2."""
+    network, delta = fully_connected("he", inputs=6, width=9, depth=3, outputs=3), torch.ones(2, 6)
+    first, hidden, last = (weight[0] for weight in network.weights)
+    torch.testing.assert_close(network.jvp(torch.zeros(2, 6), delta)[1][0], delta @ first @ hidden @ last)

@@ -1,6 +1,7 @@
 """Nothing that readers run is bound to one platform: no text file in the platform's own encoding, no path or module of one system."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -101,3 +102,12 @@ def test_the_same_versions_of_python_are_named_everywhere():
         ("Makefile", "(3, 11) <= v <= (3, 13)"),
     ):
         assert words in (ROOT / name).read_text(encoding="utf-8"), name
+
+
+def test_what_is_installed_is_pinned():
+    pins = [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert len(pins) > 50
+    assert [line for line in pins if not re.match(r"[\w.-]+(\[[\w,]+\])?==[\w.+]+( ;|$)", line)] == []
+    packages = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert [name for name, of in packages.items() if name and not {"version", "integrity"} <= {*of}] == []
+    assert "ignore-scripts=true" in (ROOT / ".npmrc").read_text(encoding="utf-8").splitlines()

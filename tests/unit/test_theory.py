@@ -351,6 +351,11 @@ def test_the_critical_exponent_is_the_boundary_of_theorem_2(depth, width):
     assert theory.theorem_2(non_lazy(c + 0.1), **shape) > 1 > theory.theorem_2(non_lazy(c - 0.1), **shape)
 
 
+def test_the_critical_exponent_of_another_power():
+    """1 + log_64 8."""
+    assert theory.critical_exponent(width=64, depth=8, power=1) == pytest.approx(1.5)
+
+
 def test_theorem_2_grows_with_width_for_tiny_weights_and_falls_for_the_lazy_initializations():
     widths = np.array([256, 1024, 4096])
     for init, slope in (("m^-2", 0.5), ("m^-3", 1.5), ("ntk", None), ("he", None), ("lecun", None)):

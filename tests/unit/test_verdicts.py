@@ -149,6 +149,11 @@ def test_peaks_steps_and_slopes_see_the_shape_of_a_curve():
     assert slopes(rises, log=True).mean() == pytest.approx(1, abs=0.02)
 
 
+def test_peaks_are_differences_of_the_column_itself():
+    ((first, last),) = peaks(curve(table_of(np.array([[1.0] * 3, [4.0] * 3, [2.0] * 3])), "width"))
+    assert (first, last) == (pytest.approx(3.0), pytest.approx(2.0))
+
+
 def test_a_curve_that_still_rises_where_it_ends_is_no_sign_against_a_peak(monkeypatch):
     noise = 1 + 0.01 * np.random.default_rng(3).normal(size=(5, 6))
     shapes = {"rises": [1, 2, 4, 8, 16], "falls": [16, 8, 4, 2, 1], "turns": [1, 2, 3, 2, 1.2]}
@@ -300,6 +305,10 @@ def test_a_setting_that_few_networks_bring_to_a_loss_is_left_out():
     assert set(there.width) == {2}
     assert sorted(there.init_seed) == list(range(7))
     assert at_loss(runs(TOO_SLOW), 1.0).empty
+
+
+def test_a_loss_that_was_there_from_the_first_row_on_says_nothing_of_when():
+    assert at_loss(runs(GETS_THERE), 5.0).empty
 
 
 @pytest.mark.parametrize(("column", "values"), [("lr", (0.05, 0.005)), ("normalize", ("pixels", "unit"))])
