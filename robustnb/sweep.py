@@ -157,16 +157,17 @@ def _results(
     pending, failure = set[Future[pd.DataFrame]](), None
     try:
         while waiting or pending:
-            while waiting and len(pending) < most and not late():
+            ending = failure or late()
+            if ending:
+                waiting, pending = [], {future for future in pending if not future.cancel()}
+            while waiting and len(pending) < most:
                 future = executor.submit(_measure, waiting[0], data, device, max(1, workers))
                 futures[future] = waiting.pop(0)
                 pending.add(future)
-            if failure or late():
-                waiting, pending = [], {future for future in pending if not future.cancel()}
             if not pending:
                 break
             # Until time is up, so that what has not begun by then is taken back.
-            left = None if failure or late() or deadline is None else deadline - time.monotonic()
+            left = None if ending or deadline is None else max(0.0, deadline - time.monotonic())
             done, pending = wait(pending, left, FIRST_COMPLETED)
             for future in done:
                 failure = failure or future.exception()

@@ -95,9 +95,15 @@ function whatScrolls() {
     for (const box of all(`.bd-article :is(${boxes})`)) sizes.observe(box);
   };
   watch();
-  // Widgets come after this, and a slider's next picture when it is first shown.
+  // Widgets come after this, and a slider's next picture when it is first shown. To observe a box again is to measure it again, and a
+  // laboratory that trains changes the page at every frame.
+  const seen = new WeakSet();
   const drawn = new MutationObserver(() => {
-    for (const box of all(".bd-article .widget-html-content")) sizes.observe(box);
+    for (const box of all(".bd-article .widget-html-content")) {
+      if (seen.has(box)) continue;
+      seen.add(box);
+      sizes.observe(box);
+    }
   });
   drawn.observe(document.body, { childList: true, subtree: true });
   window.MathJax?.startup?.promise?.then(watch);

@@ -258,38 +258,38 @@ def test_the_reader_draws_with_the_arrow_keys(watched):
     assert watched.trouble == []
 
 
-def test_the_reader_draws_with_a_finger(browser):
+@pytest.fixture
+def touched(browser):
+    """A phone's page, and where on it to draw."""
     context = browser.new_context(has_touch=True, viewport={"width": 400, "height": 800})
     page = context.new_page()
     page.goto(f"{HTML.as_uri()}/book/introduction.html")
     area = page.locator(".rnb-sketch-area").first
     area.scroll_into_view_if_needed()
-    box = area.bounding_box()
-    for across in (0.1, 0.5, 0.9):
-        page.touchscreen.tap(box["x"] + across * box["width"], box["y"] + 0.3 * box["height"])
-    page.wait_for_function("document.querySelectorAll('.rnb-sketch .rnb-set').length === 3")
+    yield page, area.bounding_box()
     context.close()
 
 
-def test_a_finger_that_scrolls_the_page_draws_nothing(browser):
-    context = browser.new_context(has_touch=True, viewport={"width": 400, "height": 800})
-    page = context.new_page()
-    page.goto(f"{HTML.as_uri()}/book/introduction.html")
-    area = page.locator(".rnb-sketch-area").first
-    area.scroll_into_view_if_needed()
-    box = area.bounding_box()
+def test_the_reader_draws_with_a_finger(touched):
+    page, box = touched
+    for across in (0.1, 0.5, 0.9):
+        page.touchscreen.tap(box["x"] + across * box["width"], box["y"] + 0.3 * box["height"])
+    page.wait_for_function("document.querySelectorAll('.rnb-sketch .rnb-set').length === 3")
+
+
+def test_a_finger_that_scrolls_the_page_draws_nothing(touched):
+    page, box = touched
     x, y = box["x"] + 0.5 * box["width"], box["y"] + 0.8 * box["height"]
     page.touchscreen.tap(x, y)
     page.wait_for_function("document.querySelectorAll('.rnb-sketch .rnb-set').length === 1")
     drawn = page.locator(".rnb-sketch .rnb-set").get_attribute("aria-valuenow")
-    touch, before = context.new_cdp_session(page), page.evaluate("scrollY")
+    touch, before = page.context.new_cdp_session(page), page.evaluate("scrollY")
     for kind, at in (("touchStart", y), *(("touchMove", y - 30 * k) for k in range(1, 8)), ("touchEnd", None)):
         points = [] if at is None else [{"x": x, "y": at - 40}]
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
         page.wait_for_timeout(30)
     page.wait_for_function("before => scrollY > before + 50", arg=before)
     assert page.locator(".rnb-sketch .rnb-set").get_attribute("aria-valuenow") == drawn
-    context.close()
 
 
 def test_what_is_hidden_is_not_said_to_be_unmeasured(watched):
@@ -303,9 +303,8 @@ def test_what_is_hidden_is_not_said_to_be_unmeasured(watched):
     control(page, "exponent c", "number").press("Enter")
     until(page, "m⁻³, width 16")
     assert page.locator(".rnb-side svg").first.get_attribute("aria-label").endswith("m⁻³, depth 2: nothing measured.")
-    assert page.locator(".rnb-large .rnb-exact polyline").evaluate("line => getComputedStyle(line).stroke") == page.locator(
-        ".rnb-lab"
-    ).evaluate("lab => { lab.style.color = 'var(--rnb-ink)'; return getComputedStyle(lab).color; }")
+    ink = page.locator(".rnb-lab").evaluate("lab => { lab.style.color = 'var(--rnb-ink)'; return getComputedStyle(lab).color; }")
+    assert page.locator(".rnb-large .rnb-exact polyline").evaluate("line => getComputedStyle(line).stroke") == ink
 
 
 def test_the_answer_goes_when_its_plot_does_and_is_spoken_once(watched):

@@ -163,6 +163,22 @@ def test_any_setting_is_found_again_in_its_file_and_taken_for_no_other(tmp_path,
     assert len(table) == 2
 
 
+def test_after_a_failure_an_executor_is_given_nothing_more():
+    given = []
+
+    class Breaks(Executor):
+        def submit(self, task, setting, *arguments):
+            given.append(setting.init)
+            future = Future()
+            future.set_exception(RuntimeError("the worker is gone"))
+            return future
+
+    how = {"data": None, "out": None, "device": "cpu", "progress": False}
+    with pytest.raises(RuntimeError, match="the worker is gone"):
+        robustnb.sweep._sweep(TWO, executor=Breaks(), minutes=None, workers=1, **how)
+    assert given == ["he"]
+
+
 @pytest.mark.parametrize("name", ["2024", "007", "NA", "true", "1e3"])
 def test_data_of_any_name_are_found_again_in_their_file(tmp_path, trainings, name):
     digits, out = load_data("digits"), tmp_path / "table.csv"
