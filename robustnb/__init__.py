@@ -2,37 +2,8 @@
 
 from importlib.metadata import version
 
-from .atlas import load_atlas
-from .convnets import ConvNet, convolutional
-from .data import Dataset, load_data, two_classes
-from .initialization import Initialization, get_initialization, non_lazy
-from .networks import FCN, fully_connected
-from .stability import Stability, lazy_ratio, perturbation_stability, stability_by_gram, uniform_in_ball
-from .training import Run, gradient_descent, is_untrained, paper_lr, stepped_lr, train
+import lazy_loader
 
+# What the package offers is named in __init__.pyi, and imported when it is first used: torch takes two seconds, and not all need it.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = version("robustnb")
-
-__all__ = [
-    "FCN",
-    "ConvNet",
-    "Dataset",
-    "Initialization",
-    "Run",
-    "Stability",
-    "convolutional",
-    "fully_connected",
-    "get_initialization",
-    "gradient_descent",
-    "is_untrained",
-    "lazy_ratio",
-    "load_atlas",
-    "load_data",
-    "non_lazy",
-    "paper_lr",
-    "perturbation_stability",
-    "stability_by_gram",
-    "stepped_lr",
-    "train",
-    "two_classes",
-    "uniform_in_ball",
-]

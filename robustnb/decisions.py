@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 from ._checks import Array, check_choice, check_reals, shown
 from .trends import ends_at_top, peaks
@@ -80,7 +80,7 @@ def decide(conditions: list[Condition]) -> pd.DataFrame:
         p_yes, p_no, sample = _test(condition)
         p_no = 1.0 if condition.open_end else p_no
         mean, n = sample.mean(), len(sample)
-        half = stats.t.ppf(0.975, n - 1) * sample.std(ddof=1) / np.sqrt(n)
+        half = stdtrit(n - 1, 0.975) * sample.std(ddof=1) / np.sqrt(n)
         unit = np.exp if condition.ratio else np.asarray
         value, low, high, least, most = (float(unit(number)) for number in (mean, mean - half, mean + half, *condition.bounds))
         words = {name: getattr(condition, name) for name in ("item", "page", "claim", "where", "when", "statistic", "ratio")}
@@ -114,8 +114,8 @@ def _within(sample: Array, least: float, most: float) -> tuple[float, float]:
     if not spread > ROUNDING:
         return 1.0, 1.0
     low, high = ((sample.mean() - bound) / spread * np.sqrt(len(sample)) for bound in (least, most))
-    # Each tail by itself: 1 less a number near 1 would be 0.
-    (below, not_below), (not_above, above) = ((stats.t.cdf(t, len(sample) - 1), stats.t.sf(t, len(sample) - 1)) for t in (low, high))
+    # Each tail of Student's t by itself: 1 less a number near 1 would be 0.
+    (below, not_below), (not_above, above) = (stdtr(len(sample) - 1, (t, -t)) for t in (low, high))
     bounds = np.isfinite([least, most]).sum()
     return max(not_below, not_above), min(1.0, bounds * min(below, above))
 

@@ -16,7 +16,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty
@@ -33,19 +33,23 @@ from traitlets import Type
 from traitlets.config import Config
 
 from ._checks import check_choice, check_count
-from .atlas import SCALES
-from .networks import resolve_device
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 
 
-# What the parameters that notebooks share may be; one of another name is its notebook's own.
-_SHARED: dict[str, Callable[[Any], object]] = {
-    "scale": lambda value: check_choice("scale", value, SCALES),
-    "device": resolve_device,
-    "seed": lambda value: check_count("seed", value, least=0),
-    "dataset": lambda value: check_choice("dataset", value, ("digits", "mnist")),
-}
+def _check_parameter(name: str, value: Any) -> None:
+    """ValueError or TypeError if a parameter that notebooks share cannot have this value; one of another name is its notebook's own."""
+    from .atlas import SCALES  # with torch, which takes two seconds: only if it is asked for
+    from .networks import resolve_device
+
+    if name == "scale":
+        check_choice(name, value, SCALES)
+    if name == "device":
+        resolve_device(value)
+    if name == "seed":
+        check_count(name, value, least=0)
+    if name == "dataset":
+        check_choice(name, value, ("digits", "mnist"))
 
 
 class NotebookError(Exception):
@@ -90,8 +94,7 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | 
     for name, value in (parameters or {}).items():
         if name not in known:
             raise ValueError(f"parameters must be among those of {source} ({', '.join(known) or 'it has none'}), not {name!r}.")
-        if name in _SHARED:
-            _SHARED[name](value)
+        _check_parameter(name, value)
     target.parent.mkdir(parents=True, exist_ok=True)
     failed = failed_run(target)
     started = time.perf_counter()

@@ -30,13 +30,6 @@ def changed(page, before):
     )
 
 
-@pytest.fixture
-def lab_page(watched):
-    page = open_page(watched, HTML.as_uri(), "book/index")
-    yield page
-    assert watched.trouble == []
-
-
 @pytest.mark.parametrize("label", SLIDERS)
 def test_a_slider_moves_the_drawing_by_keyboard_and_by_mouse(label, lab_page):
     handle = control(lab_page, label, "slider")

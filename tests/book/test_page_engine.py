@@ -285,13 +285,6 @@ SILENT = """() => {
 }"""
 
 
-@pytest.fixture
-def lab_page(watched):
-    page = open_page(watched, HTML.as_uri(), "book/index")
-    yield page
-    assert watched.trouble == []
-
-
 def test_train_trains_in_the_page_and_leaves_its_point(lab_page):
     assert lab_page.evaluate("Object.keys(window.robustnb)") == ["view"]  # neither engine nor digits are loaded before
     set_number(lab_page, "epochs", 20)

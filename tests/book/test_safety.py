@@ -20,9 +20,9 @@ document.addEventListener("securitypolicyviolation", (event) => window.refused.p
 """
 
 
-def visit(watched, address, *, train=False):
+def visit(fresh, address, *, train=False):
     """Load a page, wait until it is drawn, open a solution, and train. Without wait_for_function, which the policy would refuse."""
-    page = watched.page
+    page = fresh.page
     page.add_init_script(LISTEN)
     page.goto(address)
     views = page.locator('script[type="application/vnd.jupyter.widget-view+json"]').count()
@@ -51,14 +51,14 @@ def guarded():
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", EVERY_PAGE if LONG else SAMPLE)
-def test_a_page_works_under_the_policy_and_keeps_nothing_but_the_theme(name, watched, guarded):
-    page = visit(watched, f"{guarded}/{name}.html", train=True)
+def test_a_page_works_under_the_policy_and_keeps_nothing_but_the_theme(name, fresh, guarded):
+    page = visit(fresh, f"{guarded}/{name}.html", train=True)
     kept = "[document.cookie, Object.keys(localStorage).sort(), Object.keys(sessionStorage), window.refused]"
     cookie, local, session, refused = page.evaluate(kept)
     assert refused == []
     assert (cookie, page.context.cookies(), session) == ("", [], [])
     assert set(local) <= {"mode", "theme"}
-    assert watched.trouble == []
+    assert fresh.trouble == []
 
 
 @pytest.mark.parametrize(

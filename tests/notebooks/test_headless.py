@@ -91,9 +91,8 @@ def test_what_a_notebook_is_committed_with_is_valid(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if "parameters" in cell.metadata.get("tags", []):
             exec(cell.source, parameters)
-    for name, check in notebooks._SHARED.items():
-        if name in parameters:
-            check(parameters[name])
+    for name, value in parameters.items():
+        notebooks._check_parameter(name, value)
 
 
 @pytest.mark.parametrize(
