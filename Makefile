@@ -21,7 +21,7 @@ ifeq ($(MAKELEVEL),0)
 .NOTPARALLEL:
 endif
 
-.PHONY: help book serve lab page student bench test test-long audit links check hooks notebooks clean FORCE
+.PHONY: help book serve lab page student bench test faults test-long audit links check lint unit hooks notebooks clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -57,10 +57,15 @@ student: book ## the book and its notebooks without the solutions, for a class: 
 	@echo "The book: file://$(CURDIR)/build/student/html/book/index.html, the notebooks: build/student/notebooks"
 
 check: .venv/installed node_modules/installed ## lint, types and fast unit tests: before each commit
+	@$(MAKE) --silent -j2 $(sync) lint unit
+
+lint: .venv/installed node_modules/installed
 	ruff check .
 	ruff format --check .
 	mypy
 	node_modules/.bin/tsc --project tsconfig.json
+
+unit: .venv/installed
 	pytest -q -n $(cores) tests/unit
 
 hooks: .venv/installed ## run `make check` and strip outputs before each commit
@@ -70,10 +75,14 @@ bench: .venv/installed ## race the engine against its peers (10 minutes; nothing
 	pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	python -m benchmarks --out book/atlas/speed.json
 
-test: check build/html.stamp ## everything that CI runs
-	pytest -q -n $(cores) tests/faults
+test: check notebooks ## everything that CI runs
+	@$(MAKE) --silent -j2 $(sync) build/html.stamp faults
 	pytest -q -n $(cores) --dist loadgroup -m "not alone" tests/notebooks tests/book
 	pytest -q -m alone tests/book
+
+# Beside the rendering, which leaves all cores but one idle.
+faults: .venv/installed
+	pytest -q -n $(cores) tests/faults
 
 test-long: build/html.stamp ## the long profile: arbitrary arguments, every notebook with other seeds and at full scale, faults (an hour)
 	ROBUSTNB_EXAMPLES=1000 ROBUSTNB_RESULTS=book/atlas/tested.json pytest -q -n $(cores) --dist loadgroup -m long tests

@@ -498,7 +498,7 @@ MOVES = """([moves, pause, seed]) => new Promise((done) => {
 
 @pytest.mark.long
 def test_random_moves_leave_one_run_no_error_and_nothing_behind(lab_page, record_property):
-    """150 moves, or 1,000: memory, nodes and listeners after them are what they were after the first 60, and one worker is there."""
+    """100 moves, or 1,000: memory, nodes and listeners after them are what they were after the first 40, and one worker is there."""
     client = lab_page.context.new_cdp_session(lab_page)
 
     def held():
@@ -510,9 +510,9 @@ def test_random_moves_leave_one_run_no_error_and_nothing_behind(lab_page, record
         counters = client.send("Memory.getDOMCounters")
         return client.send("Runtime.getHeapUsage")["usedSize"], counters["nodes"], counters["jsEventListeners"], counters["documents"]
 
-    lab_page.evaluate(MOVES, [60, 40, 1])
+    lab_page.evaluate(MOVES, [40, 40, 1])
     before = held()
-    moves = 1000 if LONG else 150
+    moves = 1000 if LONG else 100
     record_property("cases", moves)
     lab_page.evaluate(MOVES, [moves, 40, 2])
     after = held()

@@ -19,7 +19,7 @@ def makes(widget):
 LABORATORIES, SLIDES = makes("Laboratory"), makes("slides")
 
 
-@pytest.mark.parametrize(("scheme", "name"), [("file", name) for name in PAGES] + [("http", name) for name in PAGES[:3]])
+@pytest.mark.parametrize(("scheme", "name"), [("file", name) for name in PAGES] + [("http", PAGES[0])])
 def test_a_page_works_with_no_network_moves_and_fits_a_phone(scheme, name, watched, server):
     page = open_page(watched, HTML.as_uri() if scheme == "file" else server, name)
     formulas = page.locator(".math").count()
@@ -88,12 +88,13 @@ def test_citations_lead_to_the_bibliography(watched):
 
 def test_the_landing_page_counts_the_claims_of_the_report(watched):
     page = open_page(watched, HTML.as_uri(), "book/report")
-    rows = [[cell.inner_text() for cell in row.locator("td").all()] for row in page.locator("table").first.locator("tbody tr").all()]
+    table = page.locator("table").first
+    rows = table.evaluate("table => [...table.tBodies[0].rows].map((row) => [...row.querySelectorAll('td')].map((cell) => cell.innerText))")
     papers = [verdict for item, _, verdict, *_ in rows if item != "This book"]
     assert len(papers) >= 15
-    links = page.locator("table").first.locator("a").all()
+    links = table.evaluate("table => [...table.querySelectorAll('a')].map((link) => link.getAttribute('href'))")
     assert len(links) == len(rows)
-    assert all((HTML / "book" / link.get_attribute("href").partition("#")[0]).is_file() for link in links)
+    assert all((HTML / "book" / link.partition("#")[0]).is_file() for link in links)
     page = open_page(watched, HTML.as_uri(), "book/index")
     said = re.sub(r"\(.*?\)", "", page.locator("strong", has_text="Of the paper’s").inner_text())
     counts = [int(number) for number in re.findall(r"\d+", said)]

@@ -143,7 +143,9 @@ def test_a_first_visit_is_light_and_soon_usable(browser, server):
         seconds.append(soon)
         assert {name for name in bodies if name.startswith("robustnb-")} == {"robustnb-view.js"}
         assert sum(bodies.values()) <= 1.5e6
-    assert min(seconds) < max(2, 4 * min(bare))
+        if min(seconds) < max(2, 4 * min(bare)):
+            return
+    pytest.fail(f"usable after {seconds} s, a page without a laboratory after {bare} s")
 
 
 def first_visit(browser, url, usable):
