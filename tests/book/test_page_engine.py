@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -105,40 +106,36 @@ def train_in_torch(start, data, *, order, delta, epochs, dtype, summing=0):
     return network, np.array(history)
 
 
-@pytest.fixture(params=["wasm", "webgpu"])
-def engine(request, server):
-    """A page without a laboratory, and the backend to compute on there."""
-    watched = request.getfixturevalue("gpu_watched" if request.param == "webgpu" else "watched")
-    base = server if request.param == "webgpu" else HTML.as_uri()
-    yield open_page(watched, base, "book/bibliography"), request.param
+@pytest.fixture
+def engine(backend, request, server):
+    """A page without a laboratory, to compute on this backend there."""
+    watched = request.getfixturevalue("gpu_watched" if backend == "webgpu" else "watched")
+    yield open_page(watched, server if backend == "webgpu" else HTML.as_uri(), "book/bibliography")
     assert watched.trouble == []
 
 
-def skip_what_says_no_more(init, width, backend, *, epochs):
-    """The first weights come from outside, so that the initialization changes nothing in how the page computes."""
-    if init == "m^-1.5" and width != 16:
-        pytest.skip("deep non-lazy networks do not leave zero so soon")
-    if backend == "webgpu" and init in ("lecun", "ntk"):
-        pytest.skip("half a minute on an adapter in software, for what He shows")
-    if backend == "webgpu" and width == 256 and epochs > 1:
-        pytest.skip("minutes on an adapter in software; one step is compared")
-    if init != "he" and width == 256 and epochs > 1:
-        pytest.skip("ten seconds of two cores, for what He shows")
-    if not LONG and width * epochs > (80 if backend == "webgpu" else 320):
-        pytest.skip("make test-long: five to ten seconds of two cores")
+def cases(*, epochs):
+    """Backend, initialization, width and depth. Those with which `make test` would spend long are for `make test-long`.
+
+    The first weights come from outside: an initialization changes their size, and not how the page computes.
+    """
+    for backend, init, (width, depth) in product(("wasm", "webgpu"), INITS, SHAPES):
+        soon = depth == 2 or init != "m^-1.5"  # deep non-lazy networks do not leave zero in five epochs
+        minutes = backend == "webgpu" and width * epochs > 320  # on an adapter in software
+        quick = width == 16 and (backend == "wasm" or init in ("he", "m^-1.5"))
+        quick |= init == "he" and width * epochs <= (64 if backend == "webgpu" else 320)
+        if soon and not minutes and (quick or LONG):
+            yield backend, init, width, depth
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("width", "depth"), SHAPES)
-@pytest.mark.parametrize("init", INITS)
-def test_one_step_in_the_page_is_one_step_in_torch(init, width, depth, engine):
-    page, backend = engine
-    skip_what_says_no_more(init, width, backend, epochs=1)
+@pytest.mark.parametrize(("backend", "init", "width", "depth"), cases(epochs=1))
+def test_one_step_in_the_page_is_one_step_in_torch(backend, init, width, depth, engine):
     data = load_data("digits")
     start = fully_connected(init, inputs=64, width=width, depth=depth, outputs=10, device="cpu")
     delta = uniform_in_ball(tuple(data.x_test.shape), radius=1.0, seed=0).float()
     order = list(range(64))
-    rows, moved = train_in_page(page, backend, start, init, order=order, delta=delta, epochs=1)
+    rows, moved = train_in_page(engine, backend, start, init, order=order, delta=delta, epochs=1)
 
     stepped, expected = train_in_torch(start, data, order=order, delta=delta, epochs=1, dtype=torch.float64)
     for ours, theirs in zip(moved, stepped.weights, strict=True):
@@ -156,21 +153,18 @@ def test_one_step_in_the_page_is_one_step_in_torch(init, width, depth, engine):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("width", "depth"), SHAPES)
-@pytest.mark.parametrize("init", INITS)
-def test_five_epochs_in_the_page_stay_as_close_as_single_precision_can(init, width, depth, engine):
+@pytest.mark.parametrize(("backend", "init", "width", "depth"), cases(epochs=5))
+def test_five_epochs_in_the_page_stay_as_close_as_single_precision_can(backend, init, width, depth, engine):
     """Training amplifies rounding, the deeper the more: the page may be off by 5 times as much as torch in 32 bits is.
 
     How far off one run in 32 bits is, is luck: the largest of five that round differently is taken. It is mostly none at all, until a
     unit changes sides (FLIP).
     """
-    page, backend = engine
-    skip_what_says_no_more(init, width, backend, epochs=5)
     data = load_data("digits")
     start = fully_connected(init, inputs=64, width=width, depth=depth, outputs=10, device="cpu")
     delta = uniform_in_ball(tuple(data.x_test.shape), radius=1.0, seed=0).float()
     order = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(0)).tolist()
-    rows, _ = train_in_page(page, backend, start, init, order=order, delta=delta, epochs=5)
+    rows, _ = train_in_page(engine, backend, start, init, order=order, delta=delta, epochs=5)
 
     _, double = train_in_torch(start, data, order=order, delta=delta, epochs=5, dtype=torch.float64)
     single = [
