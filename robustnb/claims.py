@@ -111,11 +111,11 @@ def _width() -> Iterator[Condition]:
     page = "experiments_width"
     for where, table in settings():
         he = table[table.init == "he"]
-        for depth in sorted(set(he.depth)):
-            of = curve(he[he.depth == depth], "width")
+        curves = {depth: curve(he[he.depth == depth], "width") for depth in sorted(set(he.depth))}
+        for depth, of in curves.items():
             claim = "He: P rises and then falls with width"
             yield Condition("Fig. 4a", page, claim, where, f"L = {depth}", **rise_and_fall(of, "width"))
-        depths, exponents = peak_exponent({depth: curve(he[he.depth == depth], "width") for depth in sorted(set(he.depth))})
+        depths, exponents = peak_exponent(curves)
         if len(exponents):
             claim, words = "The peak lies at a width of order L³", "exponent of the peak’s width in L"
             when = f"L = {', '.join(map(str, depths))}"

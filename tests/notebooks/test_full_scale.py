@@ -12,7 +12,7 @@ from robustnb.notebooks import run_notebook
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "book").glob("*.ipynb"))
 LONG = int(os.environ.get("ROBUSTNB_EXAMPLES", "0")) >= 1000
-CHEAP = [ROOT / "book" / "introduction.ipynb"]
+CHEAP = [ROOT / "book" / "notation.ipynb"]
 FIRST = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nimport cut_short"
 
 pytestmark = pytest.mark.skipif(not os.environ.get("ROBUSTNB_DATA"), reason="ROBUSTNB_DATA names no folder with MNIST")
