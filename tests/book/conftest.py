@@ -25,7 +25,11 @@ HTML = ROOT / "build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *[chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]]
 EVERY_PAGE = [*PAGES, *(name for name in ("search", "genindex", "prf-prf") if (HTML / f"{name}.html").is_file())]
-SAMPLE = ["book/index", "book/introduction", "book/experiments_width"]
+# Of each kind one or two; `make test-long` opens every page.
+SAMPLE = [
+    *("book/index", "book/introduction", "book/setting", "book/lazy", "book/experiments_settings", "book/experiments_width"),
+    *("book/report", "book/beyond_plateau", "book/proofs_lazy", "book/more_residual", "book/limitations", "book/testing", "book/api"),
+]
 
 
 FLAGS = [

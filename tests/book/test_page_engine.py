@@ -129,7 +129,7 @@ def cases(*, epochs):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("backend", "init", "width", "depth"), cases(epochs=1))
+@pytest.mark.parametrize(("backend", "init", "width", "depth"), list(cases(epochs=1)))
 def test_one_step_in_the_page_is_one_step_in_torch(backend, init, width, depth, engine):
     data = load_data("digits")
     start = fully_connected(init, inputs=64, width=width, depth=depth, outputs=10, device="cpu")
@@ -153,7 +153,7 @@ def test_one_step_in_the_page_is_one_step_in_torch(backend, init, width, depth, 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("backend", "init", "width", "depth"), cases(epochs=5))
+@pytest.mark.parametrize(("backend", "init", "width", "depth"), list(cases(epochs=5)))
 def test_five_epochs_in_the_page_stay_as_close_as_single_precision_can(backend, init, width, depth, engine):
     """Training amplifies rounding, the deeper the more: the page may be off by 5 times as much as torch in 32 bits is.
 

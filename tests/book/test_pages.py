@@ -1,4 +1,4 @@
-"""Every page of the rendered book, as a reader meets it with no network."""
+"""Pages of the rendered book, as a reader meets it with no network."""
 
 import gzip
 import re
@@ -6,7 +6,8 @@ import re
 import nbformat
 import pytest
 
-from .conftest import HTML, PAGES, ROOT, control, open_page
+from ..conftest import LONG
+from .conftest import HTML, PAGES, ROOT, SAMPLE, control, open_page
 
 
 def makes(widget):
@@ -19,7 +20,8 @@ def makes(widget):
 LABORATORIES, SLIDES = makes("Laboratory"), makes("slides")
 
 
-@pytest.mark.parametrize(("scheme", "name"), [("file", name) for name in PAGES] + [("http", PAGES[0])])
+@pytest.mark.long
+@pytest.mark.parametrize(("scheme", "name"), [("file", name) for name in (PAGES if LONG else SAMPLE)] + [("http", PAGES[0])])
 def test_a_page_works_with_no_network_moves_and_fits_a_phone(scheme, name, watched, server):
     page = open_page(watched, HTML.as_uri() if scheme == "file" else server, name)
     formulas = page.locator(".math").count()
