@@ -283,13 +283,13 @@ def _convolutional_rates(quick: bool) -> Sweep:
 def _convolutional(
     dataset: str, model: str, shapes: dict[str, tuple[list[int], list[int]]], seeds: int, *, part: int = 1
 ) -> tuple[Setting, ...]:
-    """For each initialization its widths and depths, trained at its rate, measured along the way; or for a part of the epochs."""
+    """For each initialization its widths and depths, trained at its rate, measured along the way; or for a part of the epochs, and then."""
     epochs = CONV_EPOCHS[dataset][model] // part
     how: dict[str, Any] = {
         "dataset": dataset,
         "model": model,
         "epochs": epochs,
-        "every": min(epochs // 5, 10),
+        "every": epochs if part > 1 else min(epochs // 5, 10),
         "init_seeds": tuple(range(seeds)),
     }
     return tuple(
@@ -302,7 +302,7 @@ def _convolutional(
 def _digits_cnn(quick: bool) -> Sweep:
     if quick:
         # These depths bear a higher rate than ten layers do.
-        settings = grid(model="cnn", init="he", width=[4, 16], depth=[2, 4, 6], lr=0.2, epochs=15, every=3, init_seeds=(0, 1, 2))
+        settings = grid(model="cnn", init="he", width=[4, 16], depth=[2, 4, 6], lr=0.2, epochs=15, every=15, init_seeds=(0, 1, 2))
     else:
         settings = _convolutional("digits", "cnn", {"he": (_widths(2, 5), [2, 4, 6, 8, 10])}, 10)
     about = "Convolutional networks without biases or normalization on the digits, 100 epochs; measured every ten."

@@ -31,9 +31,9 @@ def curve(table: pd.DataFrame, x: str, value: str = "stability") -> pd.DataFrame
     learned = ~table.diverged.astype(bool)
     if value != "lazy_ratio":
         learned &= ~table.untrained.astype(bool)
-    most = learned.groupby(table[x]).mean() >= LEAST_SHARE
-    means = table[learned & table[x].map(most)].groupby([x, "init_seed"])[value].mean().unstack()
-    return means.dropna(thresh=LEAST_SEEDS).apply(np.log)
+    means = table[learned].groupby([x, "init_seed"])[value].mean().unstack()
+    share = learned.groupby(table[x]).mean()[means.index]
+    return means[share >= LEAST_SHARE].dropna(thresh=LEAST_SEEDS).dropna(axis=1, how="all").apply(np.log)
 
 
 def at_loss(table: pd.DataFrame, loss: float) -> pd.DataFrame:
@@ -90,14 +90,15 @@ def _check_curve(name: str, value: Any) -> None:
 def steps(of: pd.DataFrame) -> tuple[Array, ...]:
     """Differences from each row of a curve to the next: a sample for each."""
     _check_curve("of", of)
-    return _samples([of.loc[b] - of.loc[a] for a, b in pairwise(of.index)])
+    return _samples(np.diff(of.to_numpy(dtype=float), axis=0))
 
 
 def gaps(of: pd.DataFrame, other: pd.DataFrame) -> tuple[Array, ...]:
     """By how much one curve lies above another, at each x that they share."""
     _check_curve("of", of)
     _check_curve("other", other)
-    return _samples([of.loc[x] - other.loc[x] for x in of.index.intersection(other.index)])
+    shared = of.index.intersection(other.index)
+    return _samples((of.loc[shared] - other.loc[shared]).to_numpy(dtype=float))
 
 
 def width_steps(table: pd.DataFrame, losses: ArrayLike) -> pd.DataFrame:
@@ -138,8 +139,8 @@ def slopes(of: pd.DataFrame, *, log: bool = False) -> Array:
 def peaks(of: pd.DataFrame) -> tuple[tuple[Array, ...], ...]:
     """For each inner row of a curve: by how much the column itself, not its logarithm, lies above the first row, and the last."""
     _check_curve("of", of)
-    values = of.apply(np.exp)
-    return tuple(parts for x in of.index[1:-1] if len(parts := _samples([values.loc[x] - values.iloc[end] for end in (0, -1)])) == 2)
+    values = np.exp(of.to_numpy(dtype=float))
+    return tuple(parts for row in values[1:-1] if len(parts := _samples(row - values[[0, -1]])) == 2)
 
 
 def ends_at_top(of: pd.DataFrame) -> bool:
@@ -149,9 +150,9 @@ def ends_at_top(of: pd.DataFrame) -> bool:
     return bool(len(mean) and mean.idxmax() == mean.index[-1])
 
 
-def _samples(differences: list[Any]) -> tuple[Array, ...]:
-    """Of the seeds that both have; none if they are too few."""
-    samples = (difference.dropna().to_numpy() for difference in differences)
+def _samples(differences: Array) -> tuple[Array, ...]:
+    """Of each row the seeds that both had; none if they are too few."""
+    samples = (row[~np.isnan(row)] for row in differences)
     return tuple(sample for sample in samples if len(sample) >= LEAST_SEEDS)
 
 
@@ -161,11 +162,15 @@ def peak_place(of: pd.DataFrame) -> float:
     NaN if the highest point is the first or the last, or there is none.
     """
     _check_curve("of", of)
-    mean = of.mean(axis=1)
+    return _highest(of)
+
+
+def _highest(of: pd.DataFrame) -> float:
+    mean = of.mean(axis=1).to_numpy()
     k = int(np.argmax(mean)) if len(mean) else 0
     if k in (0, len(mean) - 1):
         return float("nan")
-    x, y = np.log(mean.index[k - 1 : k + 2].to_numpy(dtype=float)), mean.iloc[k - 1 : k + 2]
+    x, y = np.log(of.index[k - 1 : k + 2].to_numpy(dtype=float)), mean[k - 1 : k + 2]
     second, first, _ = np.polyfit(x - x[1], y, 2)
     return float(np.exp(x[1] - first / (2 * second)))
 
@@ -184,9 +189,8 @@ def peak_exponent(curves: dict[int, pd.DataFrame]) -> tuple[list[int], Array]:
         _check_curve("curves", of)
     seeds = sorted(set.intersection(*(set(of.columns) for of in curves.values()))) if curves else []
     # With all seeds, and without each of them.
-    places = [
-        {depth: peak_place(of[seeds].drop(columns=left_out)) for depth, of in curves.items()} for left_out in ([], *([s] for s in seeds))
-    ]
+    kept = [seeds, *([seed for seed in seeds if seed != left_out] for left_out in seeds)]
+    places = [{depth: _highest(of[some]) for depth, of in curves.items()} for some in kept]
     depths = [depth for depth in curves if all(np.isfinite(place[depth]) for place in places)]
     if len(depths) < 3 or len(seeds) < LEAST_SEEDS:
         return depths, np.array([])

@@ -6,11 +6,12 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import ipywidgets
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from .._checks import shown
@@ -49,9 +50,10 @@ AS_TEXT: Any = {"svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans", "Verd
 
 
 def _picture(figure: Figure, alt: str) -> ipywidgets.HTML:
-    buffer = io.StringIO()
+    buffer, canvas = io.StringIO(), cast(Any, FigureCanvasSVG(figure))
     with mpl.rc_context(AS_TEXT):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        # savefig would draw it twice, first for the layout, which the second time finds for itself.
+        canvas.print_svg(buffer, metadata={"Date": None})
     plt.close(figure)
     # As text, and with single quotes: so the page's compression sees what its pictures have in common.
     source = compact_svg(buffer.getvalue()).replace('"', "'")

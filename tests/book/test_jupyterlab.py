@@ -17,19 +17,22 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import TimeoutError
 
-from .conftest import ROOT, press, set_number, until
+from .conftest import ROOT, Watched, press, set_number, until
 
 TOKEN = "test"
+# All of it in one process, whose server and kernel the tests share.
+pytestmark = pytest.mark.xdist_group("jupyterlab")
 
 
-@pytest.fixture
-def jupyterlab(tmp_path):
+@pytest.fixture(scope="module")
+def jupyterlab(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("jupyterlab")
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     make = (
         "from robustnb.widgets import Laboratory\n"
         "labs = [*globals().get('labs', []), Laboratory('Does it train?', width=8, depth=3, device='cpu')]"
     )
-    ask = "labs[0]._worker.join(30)\nprint('the first trains:', labs[0]._worker.is_alive())\nlabs[1]._data = None"
+    ask = "labs[-2]._worker.join(30)\nprint('the one before trains:', labs[-2]._worker.is_alive())\nlabs[-1]._data = None"
     cells = [new_code_cell(f"{make}\nlabs[-1]"), new_code_cell(ask)]
     nbformat.write(new_notebook(cells=cells, metadata=kernel), tmp_path / "lab.ipynb")
     with socket.socket() as free:
@@ -55,6 +58,23 @@ def jupyterlab(tmp_path):
             server.wait(timeout=30)
 
 
+@pytest.fixture(scope="module")
+def notebook(jupyterlab, browser):
+    page = browser.new_page()
+    watched = Watched(page)
+    page.goto(jupyterlab)
+    page.get_by_text("| Idle").wait_for(timeout=60_000)
+    yield watched
+    page.close()
+
+
+def new_laboratory(page):
+    page.locator(".rnb-lab").evaluate_all("labs => labs.forEach((lab) => lab.classList.add('old'))")
+    lab = page.locator(".rnb-lab:not(.old)")
+    run_cell(page, 0, lab)
+    return lab
+
+
 def run_cell(page, index, result):
     """Run a cell until its result shows: JupyterLab can lose a key that comes while it is still settling."""
     for _ in range(3):
@@ -65,28 +85,22 @@ def run_cell(page, index, result):
             return
 
 
-def test_a_closed_output_ends_the_thread_and_an_exception_shows(jupyterlab, watched):
-    page = watched.page
-    page.goto(jupyterlab)
-    page.get_by_text("| Idle").wait_for(timeout=60_000)
-    run_cell(page, 0, page.locator(".rnb-lab"))
+def test_a_closed_output_ends_the_thread_and_an_exception_shows(notebook):
+    page = notebook.page
+    new_laboratory(page)
     set_number(page, "epochs", 1000)
     press(page, "Train")
     until(page, "Epoch ")
-    page.locator(".rnb-lab").evaluate("lab => lab.classList.add('old')")
-    run_cell(page, 0, page.locator(".rnb-lab:not(.old)"))  # the output that showed the first laboratory goes
-    run_cell(page, 1, page.get_by_text("the first trains: False"))
+    new_laboratory(page)  # the output that showed the other one goes
+    run_cell(page, 1, page.get_by_text("the one before trains: False"))
     press(page, "Train")
     page.locator(".rnb-error", has_text="AttributeError").wait_for()
     page.locator(".jp-OutputArea-output", has_text="Traceback (most recent call last)").last.wait_for()
 
 
-def test_train_adds_a_point_and_a_second_train_ends_the_first(jupyterlab, watched):
-    page = watched.page
-    page.goto(jupyterlab)
-    page.get_by_text("| Idle").wait_for(timeout=60_000)
-    lab = page.locator(".rnb-lab").first
-    run_cell(page, 0, lab)
+def test_train_adds_a_point_and_a_second_train_ends_the_first(notebook):
+    page = notebook.page
+    lab = new_laboratory(page)
     points = lab.locator(".rnb-main .rnb-mine")
     train = lab.get_by_role("button", name="Train", exact=True)
     assert points.count() == 0
@@ -111,7 +125,7 @@ def test_train_adds_a_point_and_a_second_train_ends_the_first(jupyterlab, watche
     page.wait_for_function("document.querySelector('.rnb-status').innerText.includes('Stopped at epoch')", timeout=60_000)
     assert points.count() == 2
     assert lab.locator(".rnb-error").inner_text() == ""
-    assert [trouble for trouble in watched.trouble if "page error" in trouble] == []
+    assert [trouble for trouble in notebook.trouble if "page error" in trouble] == []
 
 
 def test_make_lab_asks_for_a_token_and_listens_to_this_machine_alone(tmp_path):

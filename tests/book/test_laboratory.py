@@ -497,7 +497,7 @@ MOVES = """([moves, pause, seed]) => new Promise((done) => {
 
 @pytest.mark.long
 def test_random_moves_leave_one_run_no_error_and_nothing_behind(lab_page, record_property):
-    """100 moves, or 1,000: memory, nodes and listeners after them are what they were after the first 40, and one worker is there."""
+    """60 moves, or 1,000: memory, nodes and listeners after them are what they were after the first 40, and one worker is there."""
     client = lab_page.context.new_cdp_session(lab_page)
 
     def held():
@@ -511,7 +511,7 @@ def test_random_moves_leave_one_run_no_error_and_nothing_behind(lab_page, record
 
     lab_page.evaluate(MOVES, [40, 40, 1])
     before = held()
-    moves = 1000 if LONG else 100
+    moves = 1000 if LONG else 60
     record_property("cases", moves)
     lab_page.evaluate(MOVES, [moves, 40, 2])
     after = held()

@@ -46,6 +46,7 @@ def test_the_page_trains_at_60_percent_of_a_bare_loop_s_speed(width, depth, bare
 def test_a_run_starts_at_once(watched):
     """Within 0.3 s of the press: it says so, and, once the engine is there, its first row is drawn."""
     page = open_page(watched, HTML.as_uri(), "book/index")
+    set_number(page, "epochs", 10)
     timed = """() => new Promise((done) => {
       const status = document.querySelector(".rnb-status");
       const pressed = performance.now(), seen = {};
@@ -72,7 +73,7 @@ def test_nothing_shifts_and_nothing_freezes_while_a_network_trains(width, watche
     open_page(watched, HTML.as_uri(), "book/index")
     for _ in range(4):
         control(page, "width m", "slider").press("ArrowRight")  # to 256
-    set_number(page, "epochs", 6)
+    set_number(page, "epochs", 3)
     page.evaluate("""() => {
       window.shifts = []; window.tasks = [];
       const lab = document.querySelector(".rnb-lab");

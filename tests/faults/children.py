@@ -8,7 +8,7 @@ NOBODY = 65534
 LONG = int(os.environ.get("ROBUSTNB_EXAMPLES", "0")) >= 1000
 
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["robustnb.sweep", "sklearn.datasets", "requests", "tqdm.auto", "filelock"])
+CONTEXT.set_forkserver_preload(["robustnb.sweep", "requests", "tqdm.auto", "filelock"])
 
 
 def start(task, *arguments):

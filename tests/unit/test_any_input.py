@@ -42,7 +42,7 @@ CURVE = trends.curve(TABLE, "lr")
 AXES = Figure().subplots()
 PAGE = "experiments_width"
 CONDITION = Condition("Fig. 0", PAGE, "a claim", "digits", "L = 2", "a number", ((np.array([0.1, 0.2, 0.4]),),), (0.0, 1.0))
-CLAIMS = verdicts.verdicts().query("page == @PAGE")
+CLAIMS = decisions.decide([CONDITION])
 
 
 def twice(f):

@@ -220,7 +220,7 @@ def test_an_executor_is_asked_for_each_setting_and_gives_the_same_table(tmp_path
     whole = sweep(TWO, device="cpu")
     with ThreadPoolExecutor(2) as executor:
         assert_same(sweep(TWO, executor=executor, device="cpu"), whole)
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         assert_same(sweep(TWO, executor=executor, out=tmp_path / "table.csv", device="cpu"), whole)
     assert_same(pd.read_csv(tmp_path / "table.csv"), whole)
 
