@@ -101,8 +101,10 @@ clean: ## remove everything that was made
 .venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed, not %d.%d: make PYTHON=/path/to/python3" % v)'
 	$(PYTHON) -m venv .venv
-	pip install --quiet --disable-pip-version-check -r requirements.txt
+	pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
 	pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@# pip would compile one file after the other. A few that are in torch are for later Pythons: these are left.
+	@python -m compileall -q -j 0 .venv/lib >/dev/null || true
 	@touch $@
 
 node_modules/installed: package.json package-lock.json .npmrc .venv/installed
