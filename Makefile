@@ -6,6 +6,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Where an image forbids Python to keep what it compiled, each of a hundred processes would compile anew.
+export PYTHONDONTWRITEBYTECODE :=
 # One thread a notebook, since several run at once; and the same bits whatever runs beside.
 run-notebook := OMP_NUM_THREADS=1 python -m robustnb.notebooks
 cores := $(shell getconf _NPROCESSORS_ONLN)
