@@ -162,8 +162,8 @@ def _unit(x: Tensor) -> Tensor:
 def _digits() -> Dataset:
     # From its file, since to import scikit-learn takes a second, which every laboratory would wait for.
     file = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
-    raw, classes = np.split(np.loadtxt(str(file), delimiter=",").astype(np.uint8), [64], axis=1)
-    classes = classes.ravel()
+    rows = np.loadtxt(str(file), delimiter=",", dtype=np.uint8)
+    raw, classes = rows[:, :-1], rows[:, -1]
     # The file's order is by writer. One fixed shuffle gives both parts every writer.
     order = np.random.default_rng(0).permutation(len(raw))
     x = torch.from_numpy(raw[order] / np.float32(16))

@@ -32,7 +32,7 @@ def curve(table: pd.DataFrame, x: str, value: str = "stability") -> pd.DataFrame
     if value != "lazy_ratio":
         learned &= ~table.untrained.astype(bool)
     means = table[learned].groupby([x, "init_seed"])[value].mean().unstack()
-    share = learned.groupby(table[x]).mean()[means.index]
+    share = learned.groupby(table[x]).mean().loc[means.index]
     return means[share >= LEAST_SHARE].dropna(thresh=LEAST_SEEDS).dropna(axis=1, how="all").apply(np.log)
 
 
@@ -166,11 +166,11 @@ def peak_place(of: pd.DataFrame) -> float:
 
 
 def _highest(of: pd.DataFrame) -> float:
-    mean = of.mean(axis=1).to_numpy()
+    mean = of.mean(axis=1)
     k = int(np.argmax(mean)) if len(mean) else 0
     if k in (0, len(mean) - 1):
         return float("nan")
-    x, y = np.log(of.index[k - 1 : k + 2].to_numpy(dtype=float)), mean[k - 1 : k + 2]
+    x, y = np.log(mean.index[k - 1 : k + 2].to_numpy(dtype=float)), mean.iloc[k - 1 : k + 2]
     second, first, _ = np.polyfit(x - x[1], y, 2)
     return float(np.exp(x[1] - first / (2 * second)))
 

@@ -18,6 +18,8 @@ from playwright.sync_api import Browser, Locator, Page, Playwright, Request, syn
 
 from robustnb.widgets import Laboratory
 
+from ..conftest import LONG
+
 torch.set_num_threads(1)  # the browser needs the other cores
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +32,8 @@ SAMPLE = [
     *("book/index", "book/introduction", "book/setting", "book/lazy", "book/experiments_settings", "book/experiments_width"),
     *("book/report", "book/beyond_plateau", "book/proofs_lazy", "book/more_residual", "book/limitations", "book/testing", "book/api"),
 ]
+# What takes seconds a page looks at one with a laboratory, or at every one.
+EXAMINED = EVERY_PAGE if LONG else ["book/introduction"]
 
 
 FLAGS = [

@@ -6,14 +6,12 @@ import subprocess
 
 import pytest
 
-from ..conftest import LONG
-from .conftest import EVERY_PAGE, HTML, ROOT, open_page
+from .conftest import EXAMINED, HTML, ROOT, open_page
 
 pytestmark = pytest.mark.long
-EACH = EVERY_PAGE if LONG else ["book/introduction"]
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", EXAMINED)
 def test_axe_finds_nothing_serious(name, watched):
     """In light and dark, with everything open that can be opened."""
     page = open_page(watched, HTML.as_uri(), name)
@@ -34,7 +32,7 @@ def test_axe_finds_nothing_serious(name, watched):
         assert [violation for violation in found if violation[0] in ("serious", "critical")] == [], theme
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", EXAMINED)
 def test_a_page_fits_a_phone_of_360_pixels(name, watched):
     """The page does not scroll sideways: what is wider, a table, a formula, code, scrolls in a box of its own, and no figure is cut."""
     page = open_page(watched, HTML.as_uri(), name)
@@ -56,7 +54,7 @@ def test_a_page_fits_a_phone_of_360_pixels(name, watched):
     assert page.evaluate(f"[...document.querySelectorAll('.cell_output img')].filter({small}).length") == 0  # its words could not be read
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", EXAMINED)
 def test_a_page_prints(name, watched, tmp_path):
     """Dark on white in either theme, nothing wider than the paper, without what only a screen can do; solutions are there."""
     page = open_page(watched, HTML.as_uri(), name)
@@ -87,7 +85,7 @@ def test_a_page_prints(name, watched, tmp_path):
         assert text.count("Solution to") >= solutions.count()
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", EXAMINED)
 def test_words_numbers_and_formulas_stand_where_a_reader_expects_them(name, watched):
     page = open_page(watched, HTML.as_uri(), name)
     # No raw name of a start, as m^-1.5, in a table or a sentence that was computed; no line that begins with the comma behind a formula.

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from ..conftest import LONG
-from .conftest import EVERY_PAGE, HTML, ROOT, serving
+from .conftest import EVERY_PAGE, EXAMINED, HTML, ROOT, serving
 
 POLICY = (HTML / "csp.txt").read_text(encoding="utf-8").strip()
 LISTEN = """
@@ -50,7 +50,7 @@ def guarded():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", EVERY_PAGE if LONG else ["book/introduction"])
+@pytest.mark.parametrize("name", EXAMINED)
 def test_a_page_works_under_the_policy_and_keeps_nothing_but_the_theme(name, fresh, guarded):
     page = visit(fresh, f"{guarded}/{name}.html", train=True)
     kept = "[document.cookie, Object.keys(localStorage).sort(), Object.keys(sessionStorage), window.refused]"
