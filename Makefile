@@ -23,7 +23,7 @@ ifeq ($(MAKELEVEL),0)
 .NOTPARALLEL:
 endif
 
-.PHONY: help book serve lab page student bench test faults test-long audit links check lint unit hooks notebooks clean FORCE
+.PHONY: help book serve lab page student bench test unit-and-faults test-long audit links check lint unit hooks notebooks clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -77,17 +77,19 @@ bench: .venv/installed ## race the engine against its peers (10 minutes; nothing
 	pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	python -m benchmarks --out book/atlas/speed.json
 
-test: check notebooks ## everything that CI runs
-	@$(MAKE) --silent -j2 $(sync) build/html.stamp faults
+# Three times a few things side by side, so that all cores are busy; what lint finds is said at once, and the notebooks go on.
+test: .venv/installed node_modules/installed build/inputs.sum ## everything that CI runs
+	@$(MAKE) --silent -j$(cores) $(sync) --keep-going lint $(executed)
+	@$(MAKE) --silent -j2 $(sync) build/html.stamp unit-and-faults
 	pytest -q -n $(cores) --dist loadgroup -m "not alone" tests/notebooks tests/book
 	pytest -q -m alone tests/book
 
-# Beside the rendering, which leaves all cores but one idle.
-faults: .venv/installed
-	pytest -q -n $(cores) tests/faults
+unit-and-faults: .venv/installed
+	pytest -q -n $(cores) tests/unit tests/faults
 
 test-long: build/html.stamp ## the long profile: arbitrary arguments, every notebook with other seeds and at full scale, faults (an hour)
 	ROBUSTNB_EXAMPLES=1000 ROBUSTNB_RESULTS=book/atlas/tested.json pytest -q -n $(cores) --dist loadgroup -m long tests
+	ROBUSTNB_EXAMPLES=1000 pytest -q -m alone tests/book
 
 audit: .venv/installed node_modules/installed ## ask the advisory services about every pinned dependency (not in CI: their answers change)
 	python -m venv build/audit

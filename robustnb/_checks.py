@@ -152,11 +152,12 @@ def check_one_setting(table: Any, settings: tuple[str, ...], by: list[str], *but
     Seeds may differ, and the columns of `but`.
     """
     for column in settings:
-        if column not in table or column in (*by, *but, "init_seed", "batch_seed") or table[column].nunique() < 2:
+        if column not in table or column in (*by, *but, "init_seed", "batch_seed"):
             continue
-        if (table.groupby(by)[column].nunique() > 1).any():
-            values = ", ".join(map(str, sorted(set(table[column]))))
-            raise ValueError(f"table must hold one {column} for each {' and '.join(by)}, not {values}.")
+        values = table[column].to_numpy()
+        if not (values == values[:1]).all() and (table.groupby(by)[column].nunique() > 1).any():
+            held = ", ".join(map(str, sorted(set(values))))
+            raise ValueError(f"table must hold one {column} for each {' and '.join(by)}, not {held}.")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:

@@ -391,7 +391,8 @@ def load_card(name: str) -> dict[str, object]:
 
 def measured() -> tuple[str, ...]:
     """Names of the sweeps whose tables the atlas holds."""
-    return tuple(name for name in SWEEPS if (atlas_folder() / f"{name}.json").exists())
+    folder = atlas_folder()
+    return tuple(name for name in SWEEPS if (folder / f"{name}.json").exists())
 
 
 def atlas_folder() -> Path:

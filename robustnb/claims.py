@@ -18,18 +18,22 @@ from .settings import SHAPES
 from .theory import log_stability_at_initialization, parameter_count
 from .trends import LEAST_SEEDS, at_end, curve, gaps, peak_exponent, slopes, steps
 
+# As `evidence` gives them, each with a few words on data and training.
+Tables = tuple[tuple[str, pd.DataFrame], ...]
+
 
 def claims() -> Iterator[Condition]:
     """What the theory says of networks, and the figures of Chapter 5 and Appendix E."""
-    yield from _theory()
-    yield from _lazy_ratio()
-    yield from _width()
-    yield from _depth()
-    yield from _more()
+    widths_and_depths, equal, two = tuple(settings()), tuple(at_equal_loss()), tuple(two_layers())
+    yield from _theory(widths_and_depths, two)
+    yield from _lazy_ratio(two)
+    yield from _width(widths_and_depths, equal)
+    yield from _depth(widths_and_depths, equal)
+    yield from _more(two)
     yield from convolutional_claims(convolutional())
 
 
-def _theory() -> Iterator[Condition]:
+def _theory(tables: Tables, two: Tables) -> Iterator[Condition]:
     """Table 1 and Theorems 1 to 3, as far as networks can speak for or against them."""
     if "digits_depths" in measured():
         start = load_atlas("digits_depths").query("epoch == 0 and width == 128")
@@ -39,7 +43,7 @@ def _theory() -> Iterator[Condition]:
             claim, words = "The exact P before training is that of networks", "P/ε over its exact mean"
             when = f"He, m = 128, L = {depth}"
             yield Condition("This book", "setting", claim, "digits, before training", when, words, ((sample,),), SAME, ratio=True)
-    for where, table in settings():
+    for where, table in tables:
         # At m = 256 these are beyond Theorem 1's transition (`theory.plateau_width`), deeper ones are not.
         for depth in (2, 3):
             wide = at_end(table).query("init == 'he' and width == 256 and depth == @depth and not untrained and not diverged")
@@ -47,13 +51,13 @@ def _theory() -> Iterator[Condition]:
                 claim, words = "Wide networks end with the P they began with", "P/ε over its exact mean before training"
                 sample = _over_start(wide)
                 yield Condition("This book", "lazy", claim, where, f"He, m = 256, L = {depth}", words, ((sample,),), SAME, ratio=True)
-    for where, table in two_layers():
+    for where, table in two:
         for init in ("m^-2", "m^-2.5"):
             of = curve(at_end(table[table.init == init]), "width", "lazy_ratio")
             samples = tuple(row.dropna().to_numpy() for _, row in of.iterrows())
             claim, words = "From starts as small as m⁻² the weights move by more than their length", "κ"
             yield Condition("Theorem 2", "non_lazy", claim, where, f"{init}, all widths", words, (samples,), ABOVE, ratio=True)
-    for where, table in two_layers():
+    for where, table in two:
         first = int(table.epoch[table.epoch > 0].min())
         # What is untrained belongs here. Early means: before half of the loss of the output 0 is gone, at a width.
         early = table[(table.epoch == first) & ~table.diverged.astype(bool)]
@@ -73,10 +77,10 @@ def _over_start(table: pd.DataFrame) -> Array:
     return np.asarray(np.log(table.groupby("init_seed").stability.mean()) - exact)
 
 
-def _lazy_ratio() -> Iterator[Condition]:
+def _lazy_ratio(two: Tables) -> Iterator[Condition]:
     """Figs. 2 and 3: κ in time and against width."""
     page = "experiments_lazy_ratio"
-    for where, table in two_layers():
+    for where, table in two:
         end = int(table.epoch.max())
         half = min(table.epoch, key=lambda epoch: abs(2 * epoch - end))
         for width in (8, 64, 512):
@@ -92,7 +96,7 @@ def _lazy_ratio() -> Iterator[Condition]:
             if len(of) > 1:
                 claim, words = "Non-lazy: κ grows about linearly in time", "exponent of κ in the epoch"
                 yield Condition("Fig. 3a", page, claim, where, f"{init}, m = 64", words, ((slopes(of, log=True),),), (0.8, 1.2))
-    for where, table in two_layers():
+    for where, table in two:
         last = at_end(table)
         lazy = curve(last[last.init == "he"], "width", "lazy_ratio")
         words = "κ from one width to the next"
@@ -106,12 +110,11 @@ def _lazy_ratio() -> Iterator[Condition]:
             yield Condition("Fig. 3b", page, claim, where, init, words, (steps(of),), BELOW, ratio=True)
 
 
-def _width() -> Iterator[Condition]:
+def _width(tables: Tables, equal: Tables) -> Iterator[Condition]:
     """Figs. 4a and 4b: P/ε against width."""
     page = "experiments_width"
-    for where, table in settings():
-        he = table[table.init == "he"]
-        curves = {depth: curve(he[he.depth == depth], "width") for depth in sorted(set(he.depth))}
+    lines = {where: _by_depth(table[table.init == "he"]) for where, table in tables}
+    for where, curves in lines.items():
         for depth, of in curves.items():
             claim = "He: P rises and then falls with width"
             yield Condition("Fig. 4a", page, claim, where, f"L = {depth}", **rise_and_fall(of, "width"))
@@ -120,8 +123,9 @@ def _width() -> Iterator[Condition]:
             claim, words = "The peak lies at a width of order L³", "exponent of the peak’s width in L"
             when = f"L = {', '.join(map(str, depths))}"
             yield Condition("Theorem 1", page, claim, where, when, words, ((exponents,),), (2.5, 3.5))
-    yield from _regimes()
-    for where, table in at_equal_loss():
+    for where, table in tables:
+        yield from _regimes(where, table.dataset.iloc[0], lines[where])
+    for where, table in equal:
         for init in ("he", "lecun"):
             for depth in sorted(set(table.depth)):
                 of = curve(table[(table.init == init) & (table.depth == depth)], "width")
@@ -140,53 +144,56 @@ def _width() -> Iterator[Condition]:
             yield Condition(item, shown, claim, where, f"{when}, {init}", words, (steps(of),), BELOW, ratio=True)
 
 
-def _regimes() -> Iterator[Condition]:
+def _by_depth(table: pd.DataFrame) -> dict[int, pd.DataFrame]:
+    """P/ε against width, a curve for each depth."""
+    return {depth: curve(table[table.depth == depth], "width") for depth in sorted(set(table.depth))}
+
+
+def _regimes(where: str, dataset: str, curves: dict[int, pd.DataFrame]) -> Iterator[Condition]:
     """The paper's abstract: width on either side of as many weights as training images; Section 1: and in the end."""
-    for where, table in settings():
-        shape = SHAPES[table.dataset.iloc[0]]
-        for depth in PAPER_DEPTHS:
-            of = curve(table[(table.init == "he") & (table.depth == depth)], "width")
-            weights = parameter_count(inputs=shape.inputs, width=of.index, depth=depth, outputs=shape.classes)
-            words = "P/ε from one width to the next"
-            for claim, part, bounds in (
-                ("Fewer weights than images: P rises with width", of[weights < shape.images], ABOVE),
-                ("More weights than images: P falls with width", of[weights > shape.images], BELOW),
-            ):
-                samples = (steps(part),)
-                yield Condition("Abstract", "experiments_width", claim, where, f"He, L = {depth}", words, samples, bounds, ratio=True)
-            claim = "In the last doubling of the width P changes by less than a quarter"
-            if len(of) > 1:
-                words = f"P/ε at m = {of.index[-1]} over that at m = {of.index[-2]}"
-                last = (steps(of.iloc[-2:]),)
-                yield Condition("Section 1", "experiments_width", claim, where, f"He, L = {depth}", words, last, SAME, ratio=True)
+    data = SHAPES[dataset]
+    for depth in sorted({*PAPER_DEPTHS} & {*curves}):
+        of = curves[depth]
+        weights = parameter_count(inputs=data.inputs, width=of.index, depth=depth, outputs=data.classes)
+        words = "P/ε from one width to the next"
+        for claim, part, bounds in (
+            ("Fewer weights than images: P rises with width", of[weights < data.images], ABOVE),
+            ("More weights than images: P falls with width", of[weights > data.images], BELOW),
+        ):
+            samples = (steps(part),)
+            yield Condition("Abstract", "experiments_width", claim, where, f"He, L = {depth}", words, samples, bounds, ratio=True)
+        claim = "In the last doubling of the width P changes by less than a quarter"
+        if len(of) > 1:
+            words = f"P/ε at m = {of.index[-1]} over that at m = {of.index[-2]}"
+            last = (steps(of.iloc[-2:]),)
+            yield Condition("Section 1", "experiments_width", claim, where, f"He, L = {depth}", words, last, SAME, ratio=True)
 
 
-def _depth() -> Iterator[Condition]:
+def _depth(tables: Tables, equal: Tables) -> Iterator[Condition]:
     """Figs. 5a and 5b: P/ε against depth."""
     claims = (("Fig. 5a", "he", "He: P rises with depth", ABOVE), ("Fig. 5b", "lecun", "LeCun: P falls with depth", BELOW))
-    tables = [*settings(), *at_equal_loss()]
     for item, init, claim, bounds in claims:
-        for where, table in tables:
+        for where, table in (*tables, *equal):
             for width in (16, 64, 256):
                 of = curve(table[(table.init == init) & (table.width == width)], "depth")
                 if len(of) > 2:
                     when, words = f"m = {width}", "P/ε from L to L + 1, by a straight line through log P/ε"
                     yield Condition(item, "experiments_depth", claim, where, when, words, ((slopes(of),),), bounds, ratio=True)
 
-    for where, table in tables:
+    for where, table in (*tables, *equal):
         for init in ("he", "lecun"):
             of = curve(table[(table.init == init) & (table.width == 64)], "depth")
             if len(of) > 2:
                 claim, when = "P rises and then falls with depth", f"{get_initialization(init).label}, m = 64"
                 yield Condition("Conclusions", "experiments_depth", claim, where, when, **rise_and_fall(of, "depth"))
-    for where, table in settings():
+    for where, table in tables:
         for depth in PAPER_DEPTHS:
             of = curve(table[(table.init == "lecun") & (table.depth == depth)], "width")
             claim = "LeCun: P rises and then falls with width"
             yield Condition("Fig. 5b", "experiments_depth", claim, where, f"L = {depth}", **rise_and_fall(of, "width"))
 
 
-def _more() -> Iterator[Condition]:
+def _more(two: Tables) -> Iterator[Condition]:
     """Figs. 6, 9 and 10."""
     if "mnist_long" in measured():
         table = load_atlas("mnist_long")
@@ -200,7 +207,7 @@ def _more() -> Iterator[Condition]:
             claim, when, ratio = f"The {name} hardly changes after epoch 50", f"m = {width}, L = {depth}", name == "loss"
             samples = (steps(of.apply(np.log) if ratio else of),)
             yield Condition("Fig. 6", "more_epochs", claim, "MNIST, the paper’s schedule", when, words, samples, bounds, ratio)
-    for where, table in two_layers():
+    for where, table in two:
         last = at_end(table[table.width == 128])
         least = curve(last[last.init == "m^-2.5"], "width")
         for init, exponent in (("m^-1", -3), ("m^-1.5", -2)):

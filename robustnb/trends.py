@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -28,12 +29,25 @@ def curve(table: pd.DataFrame, x: str, value: str = "stability") -> pd.DataFrame
     """
     check_table("table", table, x, value, "diverged", "untrained", words=("init_seed",))
     check_one_setting(table, KEY, [x], "epoch")
-    learned = ~table.diverged.astype(bool)
+    learned = ~table.diverged.to_numpy(dtype=bool)
     if value != "lazy_ratio":
-        learned &= ~table.untrained.astype(bool)
-    means = table[learned].groupby([x, "init_seed"])[value].mean().unstack()
-    share = learned.groupby(table[x]).mean().loc[means.index]
-    return means[share >= LEAST_SHARE].dropna(thresh=LEAST_SEEDS).dropna(axis=1, how="all").apply(np.log)
+        learned &= ~table.untrained.to_numpy(dtype=bool)
+    places, row = np.unique(table[x], return_inverse=True)
+    seeds, column = np.unique(table.init_seed, return_inverse=True)
+    share = np.bincount(row, learned) / np.bincount(row)
+    measured = table[value].to_numpy(dtype=float)
+    kept = learned & ~np.isnan(measured)
+    # Verdicts take hundreds of curves, each of so few rows that pandas' own groups and means would take most of the time.
+    cell, shape = (row * len(seeds) + column)[kept], (len(places), len(seeds))
+    counts = np.bincount(cell, minlength=math.prod(shape)).reshape(shape)
+    sums = np.bincount(cell, measured[kept], math.prod(shape)).reshape(shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Of none the mean is NaN; κ before training is 0.
+        logs = np.log(sums / counts)
+    rows = (share >= LEAST_SHARE) & ((counts > 0).sum(axis=1) >= LEAST_SEEDS)
+    columns = (counts[rows] > 0).any(axis=0)
+    index, names = pd.Index(places[rows], name=x), pd.Index(seeds[columns], name="init_seed")
+    return pd.DataFrame(logs[rows][:, columns], index, names)
 
 
 def at_loss(table: pd.DataFrame, loss: float) -> pd.DataFrame:

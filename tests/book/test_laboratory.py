@@ -396,10 +396,13 @@ def test_two_laboratories_share_a_page_and_one_trains_at_a_time(two_labs, watche
 BROKEN = ("0,99,0,1.5,0,0,0.05,50,0", "0,2,6,9,0,0,0.05,50,0", "0,2,6,1.5,0,0,0.05,0,0", "0,2,6,1.5,0,0,0.05,2.5,0", "1,2", "%E0%A4")
 
 
-def test_an_address_out_of_range_is_ignored_with_a_note(lab_page):
+@pytest.mark.long
+def test_an_address_out_of_range_is_ignored_with_a_note(lab_page, record_property):
     set_number(lab_page, "seed", 1)
     address = lab_page.url
-    for broken in BROKEN:
+    tried = BROKEN if LONG else BROKEN[1::2]
+    record_property("cases", len(tried))
+    for broken in tried:
         lab_page.goto("about:blank")
         lab_page.goto(re.sub(r"=.*", f"={broken}", address))
         until(lab_page, "could not be read")
@@ -434,7 +437,7 @@ def test_progress_is_announced_a_few_times_and_not_at_every_epoch(lab_page):
       const listen = () => window.spoken.push(voice.innerText);
       new MutationObserver(listen).observe(voice, { childList: true, characterData: true, subtree: true });
     }""")
-    set_number(lab_page, "epochs", 80)
+    set_number(lab_page, "epochs", 40)
     press(lab_page, "Train")
     until(lab_page, "Done: ")
     spoken = lab_page.evaluate("window.spoken")
@@ -455,9 +458,9 @@ def test_less_motion_is_shown_to_those_who_ask_for_it(motion, watched):
     drawings = page.evaluate("""() => new Promise((done) => {
       let count = 0;
       new MutationObserver(() => { count += 1; }).observe(document.querySelector(".rnb-live svg"), { childList: true });
-      setTimeout(() => done(count), 2500);
+      setTimeout(() => done(count), 1500);
     })""")
-    assert drawings <= 6 if motion == "reduce" else drawings > 12
+    assert drawings <= 4 if motion == "reduce" else drawings > 7
     press(page, "Stop")
 
 
@@ -497,7 +500,7 @@ MOVES = """([moves, pause, seed]) => new Promise((done) => {
 
 @pytest.mark.long
 def test_random_moves_leave_one_run_no_error_and_nothing_behind(lab_page, record_property):
-    """60 moves, or 1,000: memory, nodes and listeners after them are what they were after the first 40, and one worker is there."""
+    """40 moves, or 1,000: memory, nodes and listeners after them are what they were after the first 40, and one worker is there."""
     client = lab_page.context.new_cdp_session(lab_page)
 
     def held():
@@ -511,7 +514,7 @@ def test_random_moves_leave_one_run_no_error_and_nothing_behind(lab_page, record
 
     lab_page.evaluate(MOVES, [40, 40, 1])
     before = held()
-    moves = 1000 if LONG else 60
+    moves = 1000 if LONG else 40
     record_property("cases", moves)
     lab_page.evaluate(MOVES, [moves, 40, 2])
     after = held()
@@ -573,4 +576,5 @@ def test_a_sweep_in_steps_waits_before_each_network(lab_page):
     lab_page.wait_for_timeout(500)
     assert "Network" in status(lab_page)  # a step does not run to the end of the sweep
     press(lab_page, "Resume")
-    lab_page.wait_for_function("document.querySelectorAll('.rnb-main .rnb-mine').length === 7", timeout=60_000)
+    lab_page.wait_for_function("document.querySelectorAll('.rnb-main .rnb-mine').length >= 3", timeout=60_000)
+    press(lab_page, "Stop")

@@ -122,8 +122,8 @@ def cases(*, epochs):
     for backend, init, (width, depth) in product(("wasm", "webgpu"), INITS, SHAPES):
         soon = depth == 2 or init != "m^-1.5"  # deep non-lazy networks do not leave zero in five epochs
         minutes = backend == "webgpu" and width * epochs > 320  # on an adapter in software
-        quick = width == 16 and (backend == "wasm" or init in ("he", "m^-1.5"))
-        quick |= init == "he" and width * epochs <= (64 if backend == "webgpu" else 320)
+        quick = width == 16 and (backend == "wasm" or init == "he")
+        quick |= backend == "wasm" and init == "he" and width * epochs <= 320
         if soon and not minutes and (quick or LONG):
             yield backend, init, width, depth
 
@@ -178,7 +178,7 @@ def test_five_epochs_in_the_page_stay_as_close_as_single_precision_can(backend, 
 def test_the_page_draws_the_initializations_that_theory_knows(watched):
     """P/ε before training, over 8 seeds of wide networks, within 6 standard errors of the exact value."""
     page = open_page(watched, HTML.as_uri(), "book/bibliography")
-    width, depth = 256, 2
+    width, depth = 128, 2
     scales = get_initialization("he").scales(inputs=64, width=width, depth=depth, outputs=10)
     settings = [
         {"init": "he", "betas": [float(b) for b in scales[:3]], "width": width, "depth": depth, "lr": 0.0, "epochs": 1, "seed": seed}
@@ -191,9 +191,9 @@ def test_the_page_draws_the_initializations_that_theory_knows(watched):
 
 def test_memory_is_flat_over_epochs(watched):
     page = open_page(watched, HTML.as_uri(), "book/bibliography")
-    setting = {"init": "he", "betas": [0.18, 0.25, 0.25], "width": 32, "depth": 4, "lr": 0.01, "epochs": 120, "seed": 0}
+    setting = {"init": "he", "betas": [0.18, 0.25, 0.25], "width": 32, "depth": 4, "lr": 0.01, "epochs": 60, "seed": 0}
     memory = page.evaluate(DRIVE, ["wasm", setting, None])["memory"]
-    assert len(memory) >= 100
+    assert len(memory) >= 50
     assert memory[-1] == memory[20] > 0
 
 
@@ -230,7 +230,7 @@ WebAssembly.Instance = function (...a) {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("slowed", "trains"), [(SLOW_WEBGPU, "WebAssembly"), *([(SLOW_WEBASSEMBLY, "WebGPU")] if LONG else [])])
+@pytest.mark.parametrize(("slowed", "trains"), [(SLOW_WEBGPU, "WebAssembly"), (SLOW_WEBASSEMBLY, "WebGPU")] if LONG else [])
 def test_the_faster_backend_trains(slowed, trains, gpu_watched, server):
     """Which of the two is faster on this machine is luck, so one is made slow, by seconds a step."""
     gpu_watched.page.add_init_script(BEFORE_THE_ENGINE % json.dumps(slowed))

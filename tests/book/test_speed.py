@@ -8,9 +8,12 @@ import pytest
 
 from robustnb.widgets import Laboratory
 
+from ..conftest import LONG
 from .conftest import HTML, ROOT, control, open_page, page_of, press, set_number, status, until
 
 pytestmark = pytest.mark.alone
+# Nothing runs beside these tests, so that each second counts twice. In `make test` are those that a reader would be the first to feel.
+in_long_profile = pytest.mark.skipif(not LONG, reason="make test-long: seconds with nothing beside them")
 
 BARE = """
 async ([code, width, depth, betas]) => {
@@ -35,6 +38,7 @@ def bare():
     return subprocess.run([*command, "--global-name=bare"], capture_output=True, encoding="utf-8", check=True).stdout
 
 
+@in_long_profile
 @pytest.mark.parametrize(("width", "depth"), [(64, 2), (64, 8)])
 def test_the_page_trains_at_60_percent_of_a_bare_loop_s_speed(width, depth, bare, watched):
     page = open_page(watched, HTML.as_uri(), "book/bibliography")
@@ -66,7 +70,7 @@ def test_a_run_starts_at_once(watched):
     assert min(later) < 300
 
 
-@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize("width", [1200, *([400] if LONG else [])])
 def test_nothing_shifts_and_nothing_freezes_while_a_network_trains(width, watched):
     page = watched.page
     page.set_viewport_size({"width": width, "height": 2400})
@@ -113,6 +117,7 @@ def test_a_control_is_followed_by_its_drawing_within_50_ms(watched):
     assert statistics.median(page.evaluate(FOLLOWED, [0, 12])) < 50
 
 
+@in_long_profile
 def test_six_laboratories_on_a_page_draw_and_follow_while_one_trains(watched, tmp_path):
     """Each slider is followed by its drawing within 100 ms (median of five), while a network of width 256 trains in another one."""
     page = watched.page
@@ -164,6 +169,7 @@ def first_visit(browser, url, usable):
     return seconds, sizes
 
 
+@in_long_profile
 def test_a_pressed_control_does_not_wait_for_training(watched):
     """The page stays quick while a wide network trains: the drawing still follows within 50 ms (median)."""
     page = open_page(watched, HTML.as_uri(), "book/index")

@@ -275,7 +275,7 @@ def test_a_cluster_that_loses_a_worker_still_finishes(tmp_path):
     """A real Dask cluster of two processes; one is killed while it trains."""
     from distributed import Client, LocalCluster
 
-    slow = grid(init=["he", "lecun"], width=[64, 96], depth=[4, 6], lr=0.05, epochs=20, init_seeds=(0,))
+    slow = grid(init=["he", "lecun"], width=[64, 96], depth=[4, 6], lr=0.05, epochs=10, init_seeds=(0,))
     out = tmp_path / "table.csv"
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path)) as cluster,
