@@ -28,7 +28,9 @@ import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
 from nbclient.exceptions import DeadKernelError
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import write_ipynb
 from traitlets import Type
 from traitlets.config import Config
 
@@ -74,6 +76,23 @@ class _Client(AsyncKernelClient):
     shell_channel_class = Type(_ShellChannel)
 
 
+class _SaveOnce(NBClientEngine):  # type: ignore[misc]
+    """papermill's engine, which writes the notebook when it ends, however it ends.
+
+    Of itself it writes it at the beginning and the end of each cell, pictures and all: as much work as to start the kernel.
+    """
+
+    @classmethod
+    def execute_notebook(cls, nb: Any, kernel_name: str, output_path: str | None = None, **how: Any) -> Any:
+        try:
+            return super().execute_notebook(nb, kernel_name, None, **how)
+        finally:
+            write_ipynb(nb, output_path)
+
+
+papermill_engines.register("save once", _SaveOnce)
+
+
 def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | None = None) -> float:
     """Execute `source` into `target`, from the source's own folder; returns the seconds it took.
 
@@ -101,9 +120,8 @@ def run_notebook(source: Path, target: Path, parameters: Mapping[str, object] | 
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _environment(_homes(folder)):
             config = Config(KernelManager=_transport(folder) | {"client_factory": _Client})
-            papermill.execute_notebook(
-                str(source), str(failed), dict(parameters or {}), cwd=str(source.parent), progress_bar=False, config=config
-            )
+            how: dict[str, Any] = {"engine_name": "save once", "cwd": str(source.parent), "progress_bar": False, "config": config}
+            papermill.execute_notebook(str(source), str(failed), dict(parameters or {}), **how)
     except PapermillExecutionError as error:
         index = _authors(_read(failed), error.cell_index)
         raise NotebookError(f"{source}, cell {index}:\n{error.source}\n\n{_plain(error.traceback)}") from None

@@ -82,10 +82,12 @@ def test_an_exception_in_a_cell_names_the_notebook_the_cell_and_the_traceback(tm
 
 
 def test_a_kernel_that_dies_is_said_in_a_sentence(tmp_path):
-    source = notebook(tmp_path / "bad.ipynb", "import os\nos._exit(1)")
+    source = notebook(tmp_path / "bad.ipynb", "6 * 7", "import os\nos._exit(1)")
     with pytest.raises(NotebookError, match=r"bad\.ipynb: the kernel died\. [^\n]*memory\.$"):
         run_notebook(source, tmp_path / "out.ipynb")
     assert not (tmp_path / "out.ipynb").exists()
+    kept = nbformat.read(tmp_path / "out.failed.ipynb", as_version=4)
+    assert kept.cells[1].outputs[0].data["text/plain"] == "42"
 
 
 HIDDEN = {
