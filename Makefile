@@ -77,7 +77,7 @@ bench: .venv/installed ## race the engine against its peers (10 minutes; nothing
 	pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	python -m benchmarks --out book/atlas/speed.json
 
-# Three times a few things side by side, so that all cores are busy; what lint finds is said at once, and the notebooks go on.
+# What needs one core goes beside what needs all; what lint finds is said at once, and the notebooks go on.
 test: .venv/installed node_modules/installed build/inputs.sum ## everything that CI runs
 	@$(MAKE) --silent -j$(cores) $(sync) --keep-going lint $(executed)
 	@$(MAKE) --silent -j2 $(sync) build/html.stamp unit-and-faults

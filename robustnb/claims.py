@@ -127,8 +127,7 @@ def _width(tables: Tables, equal: Tables) -> Iterator[Condition]:
         yield from _regimes(where, table.dataset.iloc[0], lines[where])
     for where, table in equal:
         for init in ("he", "lecun"):
-            for depth in sorted(set(table.depth)):
-                of = curve(table[(table.init == init) & (table.depth == depth)], "width")
+            for depth, of in _by_depth(table[table.init == init]).items():
                 claim, words = "At an equal loss P falls with width", f"P/ε from one width to the next, from m = {of.index.min()} on"
                 when = f"{get_initialization(init).label}, L = {depth}"
                 yield Condition("This book", page, claim, where, when, words, (steps(of),), BELOW, ratio=True)

@@ -77,17 +77,18 @@ class _Client(AsyncKernelClient):
 
 
 class _SaveOnce(NBClientEngine):  # type: ignore[misc]
-    """papermill's engine, which writes the notebook when it ends, however it ends.
+    """papermill's engine, which writes at the beginning and the end of each cell, pictures and all, without that: it took a second.
 
-    Of itself it writes it at the beginning and the end of each cell, pictures and all: as much work as to start the kernel.
+    papermill itself writes the notebook that ran, and the one in which a cell failed. What is left is a run that did not come to its end.
     """
 
     @classmethod
     def execute_notebook(cls, nb: Any, kernel_name: str, output_path: str | None = None, **how: Any) -> Any:
         try:
             return super().execute_notebook(nb, kernel_name, None, **how)
-        finally:
+        except BaseException:
             write_ipynb(nb, output_path)
+            raise
 
 
 papermill_engines.register("save once", _SaveOnce)
